@@ -1,0 +1,36 @@
+# Two promises: `make demo` and `make test` work on a fresh machine with Python 3.10+.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint clean help
+
+help:
+	@echo "make demo   set up, train AttentionViG on embedded digits, draw what it attends to"
+	@echo "make test   set up, run all tests"
+	@echo "make lint   set up, run ruff and mypy"
+	@echo "make clean  remove the virtual environment and the caches"
+
+demo: $(INSTALLED)
+	$(BIN)/python -W ignore examples/digits_demo.py
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "expected Python 3.10 or newer (got $$($(PYTHON) --version 2>&1)); try make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "Installing PyTorch, PyTorch Geometric and the rest into $(VENV); a few minutes, about 6 GB."
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
