@@ -1,0 +1,166 @@
+"""SVGA, the lattice graph of MobileViG and AttentionViG, without its edges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from pyg_avig.errors import InputError
+
+
+class AxialGraph:
+    r"""Sparse Vision Graph Attention (SVGA) on a lattice of one to three axes.
+
+    The graph of `"MobileViG: Graph-Based Sparse Attention for Mobile Vision
+    Applications" <https://arxiv.org/abs/2307.00395>`_: along each axis of length
+    :math:`S` with stride :math:`K`, node :math:`r` receives from
+
+    .. math::
+        (r - i) \bmod S \quad \text{for} \quad i = K, 2K, \ldots < S,
+
+    which is what rolling a feature map by :math:`i` does, whether :math:`K`
+    divides :math:`S` or not. A node is never its own neighbour, and an axis with
+    :math:`K \ge S` adds none.
+
+    The graph is implicit: it holds its sizes, not its edges. :attr:`edge_index`
+    materialises them for any layer that needs them. Nodes are numbered row-major,
+    graph after graph, so node features of shape :math:`(B \cdot N, C)` viewed as
+    :math:`(B, S_1, \ldots, C)` are a channels-last image.
+
+    Args:
+        size: Nodes along each axis: an int (one axis) or one to three ints,
+            (W), (H, W) or (T, H, W).
+        stride: Distance :math:`K` between neighbours along an axis, in nodes: an
+            int for all axes or one per axis.
+        batch_size: Number of disjoint copies of the lattice.
+        device: Where :attr:`edge_index` lives (default: CPU).
+
+    Raises:
+        InputError: If a size or stride is not a positive int, or their numbers
+            of axes differ.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        batch_size: int = 1,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.size = _positive_ints("size", size)
+        self.stride = _positive_ints("stride", stride)
+        if not 1 <= len(self.size) <= 3:
+            raise InputError(f"size must have one to three axes (got {self.size})")
+        if isinstance(stride, int):
+            self.stride = self.stride * len(self.size)
+        if len(self.stride) != len(self.size):
+            raise InputError(
+                f"stride must be an int or have one value per axis of size "
+                f"{self.size} (got {self.stride})"
+            )
+        if batch_size < 0:
+            raise InputError(f"batch_size must not be negative (got {batch_size})")
+        self.batch_size = batch_size
+        self.device = torch.device("cpu" if device is None else device)
+        self._edge_index: Tensor | None = None
+
+    @property
+    def num_axes(self) -> int:
+        """Number of lattice axes."""
+        return len(self.size)
+
+    @property
+    def num_nodes_per_graph(self) -> int:
+        """Nodes of one lattice."""
+        return math.prod(self.size)
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of all lattices of the batch."""
+        return self.batch_size * self.num_nodes_per_graph
+
+    @property
+    def degrees(self) -> tuple[int, ...]:
+        """Number of neighbours along each axis; the same for every node."""
+        return tuple((s - 1) // k for s, k in zip(self.size, self.stride, strict=True))
+
+    @property
+    def degree(self) -> int:
+        """Number of neighbours of every node."""
+        return sum(self.degrees)
+
+    @property
+    def num_edges(self) -> int:
+        """Directed edges of all lattices of the batch."""
+        return self.num_nodes * self.degree
+
+    @property
+    def edge_index(self) -> Tensor:
+        """The edges, (2, E), source to target, ordered by target; cached.
+
+        A node's edges come axis by axis, nearest hop first. The tensor may be
+        shared with other graphs of the same size: do not write into it.
+        """
+        if self._edge_index is None:
+            edge_index = _lattice_edge_index(self.size, self.stride)
+            if self.batch_size != 1:
+                first = torch.arange(self.batch_size) * self.num_nodes_per_graph
+                edge_index = (edge_index.unsqueeze(1) + first.view(1, -1, 1)).flatten(1)
+            self._edge_index = edge_index.to(self.device)
+        return self._edge_index
+
+    @property
+    def batch(self) -> Tensor:
+        """The lattice that each node belongs to, (B * N,), as in PyG's ``Batch``."""
+        graphs = torch.arange(self.batch_size, device=self.device)
+        return graphs.repeat_interleave(self.num_nodes_per_graph)
+
+    def to(self, device: torch.device | str) -> AxialGraph:
+        """The same graph with its edges on ``device``."""
+        if torch.device(device) == self.device:
+            return self
+        return AxialGraph(self.size, self.stride, self.batch_size, device)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AxialGraph) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple:
+        return self.size, self.stride, self.batch_size, self.device
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_edge_index": None}
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.__class__.__name__}(size={self.size}, stride={self.stride}, "
+            f"batch_size={self.batch_size})"
+        )
+
+
+def _positive_ints(name: str, value: int | Sequence[int]) -> tuple[int, ...]:
+    values = (value,) if isinstance(value, int) else tuple(value)
+    if not all(isinstance(v, int) and v > 0 for v in values):
+        raise InputError(f"{name} must be a positive int or several (got {value!r})")
+    return values
+
+
+@lru_cache(maxsize=64)
+def _lattice_edge_index(size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    nodes = torch.arange(math.prod(size)).view(size)
+    sources = [
+        nodes.roll(hop, dims=axis).flatten()
+        for axis in range(len(size))
+        for hop in range(stride[axis], size[axis], stride[axis])
+    ]
+    if not sources:
+        return torch.empty(2, 0, dtype=torch.long)
+    source = torch.stack(sources, dim=1)
+    target = nodes.view(-1, 1).expand_as(source)
+    return torch.stack([source.flatten(), target.flatten()])

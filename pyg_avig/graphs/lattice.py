@@ -1,0 +1,70 @@
+"""Node features on a lattice, and the image that they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from pyg_avig.errors import InputError
+
+
+def lattice_size(data: Data) -> tuple[int, ...]:
+    """The size of the lattice that ``data``, or every graph of a batch, lies on.
+
+    Args:
+        data: A ``Data`` or ``Batch`` with the field ``lattice_size``: one tuple
+            of ints a graph, as the transforms of this package write it.
+
+    Raises:
+        InputError: If the field is missing, or the graphs of a batch differ.
+    """
+    size = getattr(data, "lattice_size", None)
+    if size is None:
+        raise InputError(
+            f"expected a graph with the field `lattice_size`, as ImageToGraph makes it (got {data})"
+        )
+    return _common("lattice_size", size, isinstance(data, Batch))
+
+
+def nodes_to_grid(x: Tensor, size: Sequence[int]) -> Tensor:
+    """View node features (B * N, C) as a channels-last batch (B, C, *size); no copy."""
+    grid = x.view(-1, *size, x.size(-1))
+    return grid.movedim(-1, 1)
+
+
+def grid_to_nodes(grid: Tensor) -> Tensor:
+    """The node features (B * N, C) of (B, C, *size); a view if that is channels-last."""
+    return grid.movedim(1, -1).reshape(-1, grid.size(1))
+
+
+def graph_images(data: Data) -> Tensor:
+    """The images (B, C, H, W) that a graph or batch of graphs was made of.
+
+    The inverse of :class:`~pyg_avig.transforms.ImageToGraph`. For patches of one pixel a
+    channels-last view of the node features, not a copy.
+    """
+    size = lattice_size(data)
+    if data.get("patch_size") is None or data.x is None:
+        raise InputError(f"expected a graph with the fields x and patch_size (got {data})")
+    p_h, p_w = _common("patch_size", data.patch_size, isinstance(data, Batch))
+    grid = nodes_to_grid(data.x, size)
+    if (p_h, p_w) == (1, 1):
+        return grid
+    rows, columns = size
+    patches = grid.reshape(len(grid), -1, p_h, p_w, rows, columns)
+    return patches.permute(0, 1, 4, 2, 5, 3).reshape(len(grid), -1, rows * p_h, columns * p_w)
+
+
+def _common(name: str, values: Sequence, is_batch: bool) -> tuple:
+    """The value that all graphs of a batch have in common (a lone graph's own)."""
+    values = list(values) if is_batch else [values]
+    for value in values:
+        if tuple(value) != tuple(values[0]):
+            raise InputError(
+                f"expected graphs of one {name} in a batch (got {tuple(values[0])} and "
+                f"{tuple(value)}); put equal ones together, or use a model that reads "
+                "edge_index"
+            )
+    return tuple(values[0])
