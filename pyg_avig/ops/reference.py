@@ -1,0 +1,94 @@
+"""The truth: cross-attention over an edge list, in plain PyTorch.
+
+Every other path is held to the outputs and gradients of this one.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch_geometric.utils import scatter
+
+from pyg_avig.ops.affinity import get_affinity
+
+
+def unit(x: Tensor) -> Tensor:
+    """``x`` scaled to length one along its last axis, in at least fp32.
+
+    A zero vector stays zero and gets no gradient, so its similarity to anything is 0.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    zero = length == 0
+    return (x / length.masked_fill(zero, 1)).masked_fill(zero, 0)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """Hold autocast off, which would take similarities to half precision."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
+class EdgeNeighbors:
+    """Reductions over the edges (E, heads) of each target."""
+
+    def __init__(self, index: Tensor, num_targets: int) -> None:
+        self.index = index
+        self.num_targets = num_targets
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over each target's edges, (E, heads)."""
+        return scatter(value, self.index, 0, self.num_targets, "sum")[self.index]
+
+    def max(self, value: Tensor) -> Tensor:
+        """The maximum over each target's edges, (E, heads)."""
+        return scatter(value.detach(), self.index, 0, self.num_targets, "max")[self.index]
+
+
+def edge_weights(
+    query_i: Tensor,
+    key_j: Tensor,
+    beta: Tensor,
+    index: Tensor,
+    num_targets: int,
+    affinity: str = "exponential",
+) -> Tensor:
+    r"""The weight :math:`\alpha_{ij}` of each edge and head, in at least fp32.
+
+    Args:
+        query_i: Query of each edge's target, (E, heads, C).
+        key_j: Key of each edge's source, (E, heads, C).
+        beta: Inverse temperature of each head, (heads,).
+        index: Target of each edge, (E,), int64.
+        num_targets: Number of target nodes.
+        affinity: Name of a registered affinity.
+
+    Returns:
+        (E, heads).
+    """
+    with full_precision(query_i.device):
+        similarity = (unit(query_i) * unit(key_j)).sum(-1)
+        return get_affinity(affinity).function(
+            similarity, beta.to(similarity.dtype), EdgeNeighbors(index, num_targets)
+        )
+
+
+def cross_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    edge_index: Tensor,
+    beta: Tensor,
+    affinity: str = "exponential",
+    dropout: float = 0.0,
+) -> Tensor:
+    """:func:`pyg_avig.ops.cross_attention` over an edge list (2, E)."""
+    source, target = edge_index.long()
+    weight = edge_weights(query[target], key[source], beta, target, len(query), affinity)
+    weight = F.dropout(weight, dropout).to(value.dtype)
+    message = weight.unsqueeze(-1) * value[source]
+    return scatter(message, target, 0, len(query), "sum")

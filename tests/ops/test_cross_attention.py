@@ -1,0 +1,161 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.autograd import gradcheck
+
+from pyg_avig import AxialGraph, InputError
+from pyg_avig.ops import affinity_names, backends, cross_attention, refusal
+
+
+def by_the_equations(query, key, value, edge_index, beta, affinity):
+    """A loop over nodes, heads and neighbours."""
+    out = torch.zeros(len(query), *value.shape[1:], dtype=value.dtype)
+    for i in range(len(query)):
+        neighbors = edge_index[0][edge_index[1] == i].tolist()
+        for h in range(query.size(1)):
+            weights = []
+            for j in neighbors:
+                q, k = query[i, h], key[j, h]
+                s = q.dot(k) / (q.dot(q).sqrt() * k.dot(k).sqrt())
+                weights.append(math.exp(-beta[h] * (1 - s)))
+            total = sum(weights) if affinity == "softmax" else 1.0
+            for j, weight in zip(neighbors, weights, strict=True):
+                out[i, h] += weight / total * value[j, h]
+    return out
+
+
+def random_input(num_targets, num_sources, heads=2, channels=3, **kwargs):
+    kwargs = {"dtype": torch.double, **kwargs}
+    return (
+        torch.randn(num_targets, heads, channels, **kwargs),
+        torch.randn(num_sources, heads, channels, **kwargs),
+        torch.randn(num_sources, heads, channels + 1, **kwargs),
+    )
+
+
+BETA = torch.tensor([0.7, 2.5], dtype=torch.double)
+
+
+@pytest.mark.parametrize("affinity", ["exponential", "softmax"])
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 12))
+def test_edge_list_equals_the_equations(affinity, num_targets, num_sources, num_edges):
+    query, key, value = random_input(num_targets, num_sources)
+    # Duplicate edges and isolated nodes come up too.
+    edge_index = torch.stack(
+        [torch.randint(num_sources, (num_edges,)), torch.randint(num_targets, (num_edges,))]
+    )
+    out = cross_attention(query, key, value, edge_index, BETA, affinity)
+    assert torch.allclose(
+        out, by_the_equations(query, key, value, edge_index, BETA, affinity), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("affinity", affinity_names())
+@given(st.data())
+def test_every_backend_equals_the_edge_list_on_lattices(affinity, data):
+    size = tuple(data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=3)))
+    stride = tuple(data.draw(st.integers(1, 7)) for _ in size)
+    graph = AxialGraph(size, stride, data.draw(st.integers(1, 2)))
+    inputs = [
+        x.requires_grad_() for x in (*random_input(graph.num_nodes, graph.num_nodes), BETA.clone())
+    ]
+    outputs = {}
+    for backend in [b for b in backends() if refusal(b, graph) is None]:
+        out = cross_attention(*inputs[:3], graph, inputs[3], affinity, backend=backend)
+        weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+        grads = (
+            torch.autograd.grad((out * weights).sum(), inputs)
+            if out.requires_grad
+            else [torch.zeros_like(x) for x in inputs]
+        )
+        outputs[backend] = [out, *grads]
+    assert len(outputs) > 1
+    for backend, found in outputs.items():
+        for a, b in zip(found, outputs["edge_list"], strict=True):
+            assert torch.allclose(a, b, atol=1e-10), backend
+
+
+@pytest.mark.parametrize("affinity", affinity_names())
+@pytest.mark.parametrize(
+    "graph", [torch.tensor([[0, 1, 2, 2, 0], [1, 1, 1, 0, 3]]), AxialGraph((2, 2))]
+)
+def test_gradcheck(graph, affinity):
+    inputs = [x.requires_grad_() for x in (*random_input(4, 4), BETA.clone())]
+    assert gradcheck(lambda q, k, v, b: cross_attention(q, k, v, graph, b, affinity), inputs)
+
+
+@pytest.mark.parametrize("graph", [torch.tensor([[0, 1, 1], [1, 0, 1]]), AxialGraph(2)])
+def test_zero_vectors_have_similarity_zero_and_finite_gradients(graph):
+    query, key, value = (x.float() for x in random_input(2, 2, heads=1))
+    query[0], key[1] = 0, 0
+    query.requires_grad_()
+    key.requires_grad_()
+    beta = torch.tensor([2.0])
+    out = cross_attention(query, key, value, graph, beta)
+    assert torch.allclose(out[0], math.exp(-2) * value[1])
+    out.sum().backward()
+    assert query.grad.isfinite().all()
+    assert key.grad.isfinite().all()
+    assert not query.grad[0].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("graph", [AxialGraph((4, 4), 2), AxialGraph((4, 4), 2).edge_index])
+def test_half_precision_computes_weights_in_fp32(graph, dtype):
+    query, key, value = (x.to(dtype) for x in random_input(16, 16, heads=1))
+    out = cross_attention(query, key, value, graph, torch.tensor([3.0]))
+    exact = cross_attention(
+        query.double(), key.double(), value.double(), graph, torch.tensor([3.0])
+    )
+    assert out.dtype == dtype
+    assert torch.allclose(out.double(), exact, rtol=0, atol=8 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("graph", [AxialGraph((3, 3)), AxialGraph((3, 3)).edge_index])
+def test_dropout_keeps_the_mean(graph):
+    query, key, value = random_input(9, 9, heads=1)
+    runs = torch.stack(
+        [
+            cross_attention(query, key, value.abs(), graph, BETA[:1], dropout=0.5)
+            for _ in range(2000)
+        ]
+    )
+    exact = cross_attention(query, key, value.abs(), graph, BETA[:1])
+    assert runs.std(0).min() > 0
+    assert torch.allclose(runs.mean(0), exact, rtol=0.15)
+
+
+def test_a_forced_backend_says_why_it_refuses():
+    query, key, value = random_input(2, 2)
+    edge_index = torch.tensor([[0], [1]])
+    with pytest.raises(InputError, match="'axial' cannot run here: it takes an AxialGraph"):
+        cross_attention(query, key, value, edge_index, BETA, backend="axial")
+    with pytest.raises(InputError, match="backend must be one of"):
+        cross_attention(query, key, value, edge_index, BETA, backend="magic")
+
+
+def test_bad_shapes_are_named():
+    query, key, value = random_input(2, 2)
+    with pytest.raises(InputError, match=r"got query \(2, 2, 3\), key \(2, 2, 2\)"):
+        cross_attention(query, key[..., :2], value, AxialGraph(2), BETA)
+    with pytest.raises(InputError, match="has 4 nodes, but query has 2 rows"):
+        cross_attention(query, key, value, AxialGraph((2, 2)), BETA)
+
+
+@pytest.mark.parametrize("bad", [-1, 2])
+def test_out_of_range_index_names_the_range(bad):
+    query, key, value = random_input(2, 2)
+    with pytest.raises(IndexError, match=rf"\[0, 2\), the source nodes \(got values.*{bad}"):
+        cross_attention(query, key, value, torch.tensor([[bad], [0]]), BETA)
+
+
+@pytest.mark.parametrize(
+    "bad", [torch.zeros(3, 4).long(), torch.zeros(2, 4), torch.zeros(2).long()]
+)
+def test_what_is_no_edge_list_is_refused(bad):
+    query, key, value = random_input(2, 2)
+    with pytest.raises(InputError, match=r"integer tensor of shape \(2, E\)"):
+        cross_attention(query, key, value, bad, BETA)
