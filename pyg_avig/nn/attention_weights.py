@@ -1,0 +1,57 @@
+"""Reading the attention of a model that contains CrossAttnConv layers."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pyg_avig.nn.cross_attn_conv import CrossAttnConv
+
+
+class AttentionWeights(NamedTuple):
+    """The attention of one layer."""
+
+    edge_index: Tensor
+    """The edges, (2, E), source to target."""
+    alpha: Tensor
+    """The weight of each edge and head, (E, heads), in at least fp32."""
+
+
+def attention_weights(model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, AttentionWeights]:
+    """Each :class:`CrossAttnConv`'s edges and weights in ``model(*args, **kwargs)``.
+
+    The model's code need not know of it. Runs without gradient, in the mode (training
+    or evaluation) that the model is in.
+
+    Args:
+        model: Any module with :class:`CrossAttnConv` layers somewhere below it.
+        *args: What the model is called with.
+        **kwargs: What the model is called with.
+
+    Returns:
+        For each layer by its name in the model, in the order of the calls. Of a layer
+        called several times, the last call's.
+    """
+    found: dict[str, AttentionWeights] = {}
+
+    def recorder(name: str):
+        def record(module, inputs, alpha):
+            found.pop(name, None)
+            found[name] = AttentionWeights(inputs[0], alpha.detach())
+
+        return record
+
+    handles = [
+        module.register_edge_update_forward_hook(recorder(name))
+        for name, module in model.named_modules()
+        if isinstance(module, CrossAttnConv)
+    ]
+    try:
+        with torch.no_grad():
+            model(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

@@ -1,0 +1,251 @@
+import copy
+import io
+import math
+import pickle
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.autograd import gradcheck
+from torch.func import functional_call
+
+from pyg_avig import AxialGraph, CrossAttnConv, InputError
+
+EDGES = torch.tensor([[0, 1, 2, 3, 3, 2], [0, 0, 1, 1, 0, 3]])
+LATTICE = AxialGraph((2, 3), (1, 2), batch_size=2)
+
+
+def by_the_equations(conv, x, edge_index):
+    """The whole layer as a loop over nodes, written from the paper."""
+    H, C = conv.heads, conv.out_channels
+    Q, K, V = (lin.weight.view(H, C, -1) for lin in (conv.lin_query, conv.lin_key, conv.lin_value))
+    W, b = conv.lin_update.weight, conv.lin_update.bias
+    beta = conv.log_beta.exp()
+    out = []
+    for i in range(len(x)):
+        neighbors = edge_index[0][edge_index[1] == i].tolist()
+        message = torch.zeros(H, C, dtype=x.dtype)
+        for h in range(H):
+            weights = []
+            for j in neighbors:
+                q, k = Q[h] @ x[i], K[h] @ x[j]
+                weights.append(torch.exp(-beta[h] * (1 - q @ k / (q.norm() * k.norm()))))
+            if conv.affinity == "softmax":
+                weights = [w / sum(weights) for w in weights]
+            for j, w in zip(neighbors, weights, strict=True):
+                message[h] += w * (V[h] @ x[j])
+        if conv.normalize and neighbors:
+            message = message / len(neighbors)
+        message = message.flatten() if conv.concat else message.mean(0)
+        out.append(W @ torch.cat([x[i], message]) + b)
+    out = torch.stack(out)
+    return out if conv.act is None else conv.act(out)
+
+
+@pytest.mark.parametrize("graph", [EDGES, LATTICE], ids=["edges", "lattice"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"heads": 3},
+        {"heads": 3, "concat": False},
+        {"affinity": "softmax", "beta": 4.0},
+        {"normalize": True, "heads": 2},
+        {"act": "gelu", "beta": 0.3},
+    ],
+    ids=str,
+)
+def test_equals_the_equations(graph, options):
+    conv = CrossAttnConv(5, 4, **options).double()
+    torch.nn.init.normal_(conv.lin_update.bias)
+    is_lattice = isinstance(graph, AxialGraph)
+    x = torch.randn(graph.num_nodes if is_lattice else 4, 5, dtype=torch.double)
+    expected = by_the_equations(conv, x, graph.edge_index if is_lattice else graph)
+    assert torch.allclose(conv(x, graph), expected)
+    # The edge-wise road gives the same, and its weights.
+    out, (edge_index, alpha) = conv(x, graph, return_attention_weights=True)
+    assert torch.allclose(out, expected)
+    assert alpha.shape == (edge_index.size(1), conv.heads)
+    assert ((alpha >= 0) & (alpha <= 1)).all()
+
+
+@pytest.mark.parametrize("graph", [EDGES, AxialGraph((2, 2))], ids=["edges", "lattice"])
+def test_gradcheck_of_inputs_and_parameters(graph):
+    conv = CrossAttnConv(3, 2, heads=2, act="gelu").double()
+    names, parameters = zip(*conv.named_parameters(), strict=True)
+    x = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
+
+    def call(x, *values):
+        return functional_call(conv, dict(zip(names, values, strict=True)), (x, graph))
+
+    assert gradcheck(call, (x, *parameters))
+
+
+@given(st.integers(1, 8), st.integers(0, 20))
+def test_permuting_the_nodes_permutes_the_output(num_nodes, num_edges):
+    conv = CrossAttnConv(3, 4, heads=2).double()
+    x = torch.randn(num_nodes, 3, dtype=torch.double)
+    edge_index = torch.randint(num_nodes, (2, num_edges))
+    order = torch.randperm(num_nodes)
+    renumbered = torch.empty_like(order)
+    renumbered[order] = torch.arange(num_nodes)
+    out = conv(x[order], renumbered[edge_index])
+    assert torch.allclose(out, conv(x, edge_index)[order])
+
+
+def test_a_batch_equals_its_graphs_one_by_one():
+    conv = CrossAttnConv(3, 4)
+    x = torch.randn(LATTICE.num_nodes, 3)
+    single = AxialGraph(LATTICE.size, LATTICE.stride)
+    parts = [conv(part, single) for part in x.split(single.num_nodes)]
+    assert torch.allclose(conv(x, LATTICE), torch.cat(parts), atol=1e-6)
+    assert torch.allclose(conv(x, LATTICE.edge_index), torch.cat(parts), atol=1e-6)
+
+
+def test_bipartite():
+    conv = CrossAttnConv((8, 16), 32, heads=2)
+    source, target = torch.randn(4, 8), torch.randn(2, 16)
+    edge_index = torch.tensor([[0, 1, 2, 3], [0, 0, 1, 1]])
+    out = conv((source, target), edge_index)
+    assert out.shape == (2, 64)
+    with_weights, _ = conv((source, target), edge_index, return_attention_weights=True)
+    assert torch.allclose(out, with_weights, atol=1e-6)
+    with pytest.raises(InputError, match="x_target"):
+        conv((source, None), edge_index)
+
+
+def test_target_to_source_is_the_flipped_graph():
+    x = torch.randn(4, 3)
+    conv = CrossAttnConv(3, 4)
+    back = CrossAttnConv(3, 4, flow="target_to_source", normalize=False)
+    back.load_state_dict(conv.state_dict())
+    assert torch.allclose(back(x, EDGES.flip(0)), conv(x, EDGES), atol=1e-6)
+    back.normalize = conv.normalize = True
+    assert torch.allclose(back(x, EDGES.flip(0)), conv(x, EDGES), atol=1e-6)
+
+
+def test_lazy_equals_eager():
+    x = torch.randn(4, 5)
+    lazy, eager = CrossAttnConv(-1, 4, heads=2), CrossAttnConv(5, 4, heads=2)
+    lazy(x, EDGES)
+    eager.load_state_dict(lazy.state_dict())
+    assert torch.equal(lazy(x, EDGES), eager(x, EDGES))
+
+
+def test_copies_are_equal():
+    conv = CrossAttnConv(5, 4, act="relu")
+    x = torch.randn(4, 5)
+    buffer = io.BytesIO()
+    torch.save(conv, buffer)
+    buffer.seek(0)
+    copies = [
+        copy.copy(conv),
+        copy.deepcopy(conv),
+        pickle.loads(pickle.dumps(conv)),
+        torch.load(buffer, weights_only=False),
+    ]
+    assert all(torch.equal(c(x, EDGES), conv(x, EDGES)) for c in copies)
+    assert str(conv) == "CrossAttnConv(5, 4, heads=1)"
+
+
+def test_isolated_nodes_and_empty_graphs_give_the_update_of_x_and_zero():
+    for affinity in ("exponential", "softmax"):
+        conv = CrossAttnConv(3, 4, affinity=affinity, normalize=True)
+        x = torch.randn(3, 3)
+        alone = conv.lin_update(torch.cat([x, torch.zeros(3, 4)], 1))
+        none = torch.empty(2, 0, dtype=torch.long)
+        assert torch.equal(conv(x, none), alone)
+        assert torch.equal(conv(x, AxialGraph(3, stride=3)), alone)
+        assert torch.equal(conv(x, torch.tensor([[0], [1]]))[[0, 2]], alone[[0, 2]])
+        assert conv(x[:0], none).shape == (0, 4)
+        assert conv(x[:0], AxialGraph(3, batch_size=0)).shape == (0, 4)
+
+
+def test_beta_is_bounded_as_in_swin_v2():
+    conv = CrossAttnConv(3, 4, heads=2, beta=5.0)
+    assert torch.allclose(conv.beta, torch.full((2,), 5.0))
+    torch.nn.init.constant_(conv.log_beta, 10.0)
+    assert torch.allclose(conv.beta, torch.full((2,), 100.0))
+    conv.reset_parameters()
+    assert torch.allclose(conv.log_beta, torch.full((2,), math.log(5.0)))
+
+
+@pytest.mark.parametrize("graph", [EDGES, AxialGraph((2, 2))], ids=["edges", "lattice"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_takes_similarities_in_fp32(graph, dtype):
+    conv = CrossAttnConv(8, 8, beta=20.0)
+    x = torch.randn(4, 8)
+    with torch.autocast("cpu", dtype):
+        out = conv(x, graph)
+        _, (_, alpha) = conv(x, graph, return_attention_weights=True)
+    assert out.dtype == dtype
+    assert alpha.dtype == torch.float32
+    assert torch.allclose(out.float(), conv(x, graph), atol=0.1)
+
+
+def test_dropout_applies_in_training_only():
+    conv = CrossAttnConv(3, 4, dropout=0.5)
+    x = torch.randn(LATTICE.num_nodes, 3)
+    for graph in (LATTICE, LATTICE.edge_index):
+        conv.train()
+        assert not torch.equal(conv(x, graph), conv(x, graph))
+        out, (_, alpha) = conv(x, graph, return_attention_weights=True)
+        assert not torch.equal(out, conv(x, graph, return_attention_weights=True)[0])
+        assert ((alpha > 0) & (alpha <= 1)).all()
+        conv.eval()
+        assert torch.equal(conv(x, graph), conv(x, graph))
+
+
+def test_message_hooks_see_every_edge():
+    conv = CrossAttnConv(3, 4)
+    x = torch.randn(4, 3)
+    seen = []
+    handle = conv.register_message_forward_hook(lambda m, inputs, out: seen.append(out))
+    hooked = conv(x, AxialGraph((2, 2)))
+    handle.remove()
+    assert seen[0].shape == (8, 1, 4)
+    assert torch.allclose(hooked, conv(x, AxialGraph((2, 2))), atol=1e-6)
+    assert len(seen) == 1
+
+
+def test_other_aggregations_and_overridden_messages_are_respected():
+    class Doubled(CrossAttnConv):
+        def message(self, value_j, alpha):
+            return 2 * super().message(value_j, alpha)
+
+    x = torch.randn(4, 3)
+    conv, mean, double = (
+        CrossAttnConv(3, 4),
+        CrossAttnConv(3, 4, aggr="mean"),
+        Doubled(3, 4),
+    )
+    ablation = CrossAttnConv(3, 4, normalize=True)
+    for other in (mean, double, ablation):
+        other.load_state_dict(conv.state_dict())
+    assert torch.allclose(mean(x, EDGES), ablation(x, EDGES), atol=1e-6)
+    assert not torch.allclose(double(x, EDGES), conv(x, EDGES))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beta": 0.0}, r"beta must lie in \(0, 100\] \(got 0.0\)"),
+        ({"beta": 101.0}, "beta must lie in"),
+        ({"affinity": "cosine"}, "affinity must be one of"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(InputError, match=message):
+        CrossAttnConv(3, 4, **options)
+
+
+@pytest.mark.parametrize("weights", [None, True])
+def test_bad_input(weights):
+    conv = CrossAttnConv(3, 4)
+    with pytest.raises(InputError, match=r"shape \(N, 3\) \(got \(4, 5\)\)"):
+        conv(torch.randn(4, 5), EDGES, weights)
+    with pytest.raises(IndexError, match=r"interval \[0, 2\)"):
+        conv(torch.randn(2, 3), EDGES, weights)
+    with pytest.raises(InputError, match=r"integer tensor of shape \(2, E\)"):
+        conv(torch.randn(4, 3), EDGES.float(), weights)
