@@ -1,0 +1,156 @@
+"""From an image to a graph on an SVGA lattice, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from pyg_avig.errors import InputError
+from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.lattice import graph_images
+
+
+@functional_transform("image_to_graph")
+class ImageToGraph(BaseTransform):
+    r"""Cut an image into patches, one node each, joined as SVGA joins them.
+
+    The graph is that of :class:`~pyg_avig.graphs.AxialGraph`; see there for its source.
+
+    Takes an image, a pair (image, y), or a ``Data`` with the image in ``data.image`` (all
+    its other fields are kept). An image is a tensor (C, H, W), of dtype uint8 (scaled to
+    [0, 1]) or float (kept as it is), or a PIL image.
+
+    Gives a ``Data`` with
+
+    - ``x``: the patches, (N, C * P_h * P_w), each flattened channel by channel;
+    - ``pos``: their centres (row, column), (N, 2), in pixels; shared by all images of a
+      size, so do not write into it;
+    - ``edge_index``: (2, E), unless ``edges=False``; shared likewise;
+    - ``lattice_size`` and ``patch_size``: tuples (rows, columns); a ``Batch`` holds a
+      list of them, one a graph;
+    - ``y``, if it was given.
+
+    Args:
+        patch_size: Side of a patch in pixels, or (height, width).
+        stride: The K of SVGA on the patch lattice, or one per axis.
+        edges: ``False`` leaves the edges implicit, for models that read the lattice.
+
+    Raises:
+        InputError: If the image has another shape or dtype, holds NaN or infinity, or is
+            not a whole number of patches.
+    """
+
+    def __init__(
+        self,
+        patch_size: int | tuple[int, int] = 16,
+        stride: int | tuple[int, int] = 2,
+        edges: bool = True,
+    ) -> None:
+        self.patch_size = _pair("patch_size", patch_size)
+        self.stride = _pair("stride", stride)
+        self.edges = edges
+        self._lattices: dict[tuple[int, int], tuple[AxialGraph, Tensor]] = {}
+
+    def forward(self, data: Any) -> Data:
+        """Transform one image."""
+        if isinstance(data, Data):
+            if data.get("image") is None:
+                raise InputError(f"expected a Data with the field `image` (got {data})")
+            out, image = data, data.image
+            del out.image
+        elif isinstance(data, (tuple, list)):
+            image, y = data
+            out = Data(y=y if isinstance(y, Tensor) else torch.tensor([y]))
+        else:
+            out, image = Data(), data
+
+        image = _to_tensor(image)
+        x, size = self._patches(image)
+        graph, pos = self._lattice(size)
+        out.x, out.pos = x, pos
+        if self.edges:
+            out.edge_index = graph.edge_index
+        out.lattice_size, out.patch_size = size, self.patch_size
+        return out
+
+    def _patches(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        channels, height, width = image.shape
+        p_h, p_w = self.patch_size
+        if height % p_h or width % p_w or 0 in image.shape:
+            raise InputError(
+                f"expected an image of a whole number of {p_h} x {p_w} patches "
+                f"(got {height} x {width} pixels); crop or resize it first"
+            )
+        rows, columns = height // p_h, width // p_w
+        patches = image.view(channels, rows, p_h, columns, p_w).permute(1, 3, 0, 2, 4)
+        return patches.reshape(rows * columns, -1), (rows, columns)
+
+    def _lattice(self, size: tuple[int, int]) -> tuple[AxialGraph, Tensor]:
+        if size not in self._lattices:
+            centres = [
+                torch.arange(n) * p + (p - 1) / 2
+                for n, p in zip(size, self.patch_size, strict=True)
+            ]
+            pos = torch.cartesian_prod(*centres)
+            self._lattices[size] = AxialGraph(size, self.stride), pos
+        return self._lattices[size]
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.__class__.__name__}(patch_size={self.patch_size}, "
+            f"stride={self.stride}, edges={self.edges})"
+        )
+
+
+@functional_transform("graph_to_image")
+class GraphToImage(BaseTransform):
+    """The inverse of :class:`ImageToGraph`.
+
+    Takes a graph, or a batch of graphs of one lattice, with the fields ``x``,
+    ``lattice_size`` and ``patch_size``; gives the image (C, H, W), or the images
+    (B, C, H, W).
+
+    Raises:
+        InputError: If a field is missing, or the graphs of a batch differ in size.
+    """
+
+    def forward(self, data: Data) -> Tensor:
+        """Transform one graph or batch."""
+        images = graph_images(data)
+        return images if isinstance(data, Batch) else images[0]
+
+
+def _to_tensor(image: Any) -> Tensor:
+    """A float tensor (C, H, W), finite."""
+    if not isinstance(image, Tensor):
+        if not hasattr(image, "getbands"):
+            raise InputError(
+                "expected an image as a tensor (C, H, W) or a PIL image "
+                f"(got {type(image).__name__})"
+            )
+        array = np.array(image)
+        image = torch.from_numpy(array if array.ndim == 3 else array[..., None])
+        image = image.permute(2, 0, 1)
+    if image.dim() != 3:
+        raise InputError(f"expected an image of shape (C, H, W) (got {tuple(image.shape)})")
+    if image.dtype == torch.uint8:
+        return image.float() / 255
+    if not image.is_floating_point():
+        raise InputError(f"expected an image of dtype uint8 or float (got {image.dtype})")
+    if not image.isfinite().all():
+        bad = int((~image.isfinite()).sum())
+        raise InputError(f"expected finite pixels (got NaN or infinity in {bad} of them)")
+    return image
+
+
+def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
+        raise InputError(f"{name} must be a positive int or two of them (got {value!r})")
+    return pair[0], pair[1]
