@@ -1,0 +1,396 @@
+"""AttentionViG, the whole family.
+
+`AttentionViG: Cross-Attention-Based Dynamic Neighbor Aggregation in Vision GNNs`,
+<https://arxiv.org/abs/2509.25570>. No code or weights were published with the paper.
+What it gives: the aggregation, SVGA as the graph, the order of blocks, the GMACs of the
+three sizes. What is inferred, and from where, is said beside each value below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import (
+    DropPath,
+    LayerScale2d,
+    SelectAdaptivePool2d,
+)
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from pyg_avig.errors import InputError
+from pyg_avig.graphs import AxialGraph, graph_images, grid_to_nodes, nodes_to_grid
+from pyg_avig.nn import Grapher
+
+__all__ = ["AttentionViG"]
+
+MIN_SIDE = 32
+
+
+class AttentionViG(nn.Module):
+    r"""A pyramid of inverted residual blocks and Graphers.
+
+    Takes images, or the graphs that :class:`~pyg_avig.transforms.ImageToGraph` makes of
+    them; the results are equal. The SVGA graph of each stage follows the image's size.
+
+    Inferred: widths and depths (see the factories); heads (1); the parametrisation of
+    :math:`\beta` (:class:`~pyg_avig.CrossAttnConv`); that the two classifiers share the
+    768 features before them.
+
+    Args:
+        in_chans: Channels of the image.
+        num_classes: Number of classes; 0 for no classifier.
+        global_pool: 'avg', or '' for none.
+        channels: Width of each stage.
+        irb_depths: Inverted residual blocks in each stage.
+        grapher_depths: Graphers in each stage, behind the others.
+        graph_strides: The K of SVGA in each stage, in nodes.
+        stem_strides: Strides of the stem's two convolutions.
+        heads: Heads of the attention in each stage.
+        affinity: See :class:`~pyg_avig.CrossAttnConv`.
+        beta: See :class:`~pyg_avig.CrossAttnConv`.
+        head_hidden_size: Width between pooling and classifier.
+        distilled: Whether there is a second classifier, for distillation; both are
+            averaged unless :meth:`set_distilled_training` asks for them apart.
+        drop_rate: Dropout before the classifier.
+        drop_path_rate: Stochastic depth of the last block, growing linearly up to it.
+        layer_scale: Initial value of layer scale.
+        device: Where the parameters live.
+        dtype: Their dtype.
+
+    Shapes:
+        - **input:** images :math:`(B, C, H, W)` with :math:`H, W \ge 32`, or a PyG
+          ``Data`` or ``Batch`` of one lattice size
+        - **output:** logits :math:`(B, \text{num\_classes})`
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        channels: Sequence[int] = (48, 96, 192, 384),
+        irb_depths: Sequence[int] = (2, 2, 6, 2),
+        grapher_depths: Sequence[int] = (2, 2, 2, 2),
+        graph_strides: Sequence[int] = (8, 4, 2, 1),
+        stem_strides: tuple[int, int] = (2, 2),
+        heads: Sequence[int] = (1, 1, 1, 1),
+        affinity: str = "exponential",
+        beta: float = 1.0,
+        head_hidden_size: int = 768,
+        distilled: bool = True,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        layer_scale: float = 1e-5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_chans = in_chans
+        self.num_features = channels[-1]
+        self.feature_info: list[dict] = []
+
+        self.stem = nn.Sequential(
+            _conv_norm(in_chans, channels[0] // 2, stride=stem_strides[0]),
+            nn.GELU(),
+            _conv_norm(channels[0] // 2, channels[0], stride=stem_strides[1]),
+            nn.GELU(),
+        )
+        reduction = stem_strides[0] * stem_strides[1]
+        depths = [i + g for i, g in zip(irb_depths, grapher_depths, strict=True)]
+        drop_paths = _drop_path_rates(drop_path_rate, depths)
+        self.stages = nn.Sequential()
+        for i, width in enumerate(channels):
+            if i > 0:
+                reduction *= 2
+            self.stages.append(
+                Stage(
+                    channels[i - 1] if i > 0 else None,
+                    width,
+                    irb_depths[i],
+                    graph_strides[i],
+                    drop_paths[i],
+                    heads=heads[i],
+                    affinity=affinity,
+                    beta=beta,
+                    layer_scale=layer_scale,
+                )
+            )
+            self.feature_info.append(
+                {"num_chs": width, "reduction": reduction, "module": f"stages.{i}"}
+            )
+        self.head = Head(
+            self.num_features,
+            head_hidden_size,
+            num_classes,
+            global_pool,
+            drop_rate,
+            distilled,
+        )
+        self.to(device=device, dtype=dtype)
+
+    num_classes = property(lambda self: self.head.num_classes)
+    head_hidden_size = property(lambda self: self.head.hidden_size)
+    global_pool = property(lambda self: self.head.pool.pool_type)
+
+    def set_distilled_training(self, enable: bool = True) -> None:
+        """In training, return both classifiers' logits as a pair."""
+        self.head.distilled_training = enable
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that no weight decay applies to."""
+        return {
+            name
+            for name, _ in self.named_parameters()
+            if name.rpartition(".")[2] in ("log_beta", "gamma", "gamma1", "gamma2")
+        }
+
+    def forward_features(self, x: Tensor | Data) -> Tensor:
+        """The last stage's features, (B, C, H', W')."""
+        if isinstance(x, Data):
+            x = graph_images(x)
+        if x.dim() != 4 or x.size(1) != self.in_chans or min(x.shape[2:]) < MIN_SIDE:
+            raise InputError(
+                f"expected images of shape (B, {self.in_chans}, H, W), H and W at least "
+                f"{MIN_SIDE}, or graphs of them (got {tuple(x.shape)})"
+            )
+        return self.stages(self.stem(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool and classify the features of :meth:`forward_features`."""
+        return self.head(x, pre_logits)
+
+    def forward(self, x: Tensor | Data) -> Tensor:
+        """Classify images, or graphs of images."""
+        return self.forward_head(self.forward_features(x))
+
+
+class Stage(nn.Module):
+    """Down-sampling, inverted residual blocks, Graphers.
+
+    Node features are channels-last storage: between the blocks and the Graphers the
+    data is viewed anew, not copied.
+    """
+
+    def __init__(
+        self,
+        in_channels: int | None,
+        channels: int,
+        num_irbs: int,
+        graph_stride: int,
+        drop_paths: Sequence[float],
+        layer_scale: float,
+        **grapher_args,
+    ) -> None:
+        super().__init__()
+        self.graph_stride = graph_stride
+        self.downsample = (
+            nn.Identity() if in_channels is None else _conv_norm(in_channels, channels, stride=2)
+        )
+        self.irbs = nn.Sequential(
+            *(InvertedResidual(channels, p, layer_scale) for p in drop_paths[:num_irbs])
+        )
+        self.graphers = nn.ModuleList(
+            Grapher(channels, drop_path=p, layer_scale=layer_scale, **grapher_args)
+            for p in drop_paths[num_irbs:]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C, H', W')."""
+        x = self.irbs(self.downsample(x))
+        graph = AxialGraph(x.shape[2:], self.graph_stride, batch_size=len(x), device=x.device)
+        x = grid_to_nodes(x)
+        for grapher in self.graphers:
+            x = grapher(x, graph)
+        return nodes_to_grid(x, graph.size)
+
+
+class InvertedResidual(nn.Module):
+    """Expand by 4, 3 x 3 depth-wise, project; residual with layer scale.
+
+    `MobileNetV2 <https://arxiv.org/abs/1801.04381>`_, as MobileViG uses it.
+    """
+
+    def __init__(self, channels: int, drop_path: float, layer_scale: float) -> None:
+        super().__init__()
+        hidden = 4 * channels
+        self.block = nn.Sequential(
+            _conv_norm(channels, hidden, kernel_size=1),
+            nn.GELU(),
+            _conv_norm(hidden, hidden, groups=hidden),
+            nn.GELU(),
+            _conv_norm(hidden, channels, kernel_size=1),
+        )
+        self.scale = LayerScale2d(channels, layer_scale)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        return x + self.drop_path(self.scale(self.block(x)))
+
+
+class Head(nn.Module):
+    """Pooling, a hidden layer, one or two classifiers."""
+
+    def __init__(
+        self,
+        channels: int,
+        hidden_size: int,
+        num_classes: int,
+        global_pool: str,
+        drop_rate: float,
+        distilled: bool,
+    ) -> None:
+        super().__init__()
+        if global_pool not in ("avg", ""):
+            raise InputError(f"global_pool must be 'avg' or '' (got {global_pool!r})")
+        self.hidden_size = hidden_size
+        self.num_classes = num_classes
+        self.distilled_training = False
+        self.pool = SelectAdaptivePool2d(pool_type=global_pool)
+        self.hidden = nn.Sequential(_conv_norm(channels, hidden_size, kernel_size=1), nn.GELU())
+        self.drop = nn.Dropout(drop_rate)
+        self.classifier, self.classifier_dist = (
+            nn.Linear(hidden_size, num_classes) if num_classes and wanted else None
+            for wanted in (True, distilled)
+        )
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, C, H, W) to logits (B, num_classes)."""
+        x = self.drop(self.hidden(self.pool(x)))
+        if self.global_pool_is_on:
+            x = x.flatten(1)
+        if pre_logits or self.classifier is None:
+            return x
+        if self.classifier_dist is None:
+            return self.classifier(x)
+        logits, logits_dist = self.classifier(x), self.classifier_dist(x)
+        if self.training and self.distilled_training:
+            return logits, logits_dist
+        return (logits + logits_dist) / 2
+
+    @property
+    def global_pool_is_on(self) -> bool:
+        """Whether the features are pooled."""
+        return bool(self.pool.pool_type)
+
+
+def _drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:
+    """Rates of each block, by stage, growing linearly from 0 to ``last``."""
+    rates = torch.linspace(0, last, sum(depths)).split(list(depths))
+    return [stage.tolist() for stage in rates]
+
+
+def _conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    stride: int = 1,
+    groups: int = 1,
+) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=kernel_size // 2,
+            groups=groups,
+            bias=False,
+        ),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+def _cfg(**kwargs) -> dict:
+    return {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": (7, 7),
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": "stem.0.0",
+        "classifier": ("head.classifier", "head.classifier_dist"),
+        "license": "mit",
+        "paper_ids": "arXiv:2509.25570",
+        "paper_name": "AttentionViG: Cross-Attention-Based Dynamic Neighbor Aggregation "
+        "in Vision GNNs",
+        **kwargs,
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "attentionvig_nano.untrained": _cfg(input_size=(3, 32, 32), pool_size=(2, 2), crop_pct=1.0),
+        "attentionvig_s.untrained": _cfg(),
+        "attentionvig_m.untrained": _cfg(),
+        "attentionvig_b.untrained": _cfg(),
+    }
+)
+
+
+def _create_attentionvig(variant: str, pretrained: bool, **kwargs) -> AttentionViG:
+    return build_model_with_cfg(
+        AttentionViG,
+        variant,
+        pretrained,
+        feature_cfg={"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
+        **kwargs,
+    )
+
+
+@register_model
+def attentionvig_nano(pretrained: bool = False, **kwargs) -> AttentionViG:
+    """Our own size, for 32 x 32 images: the stem halves them once only."""
+    args = {
+        "channels": (24, 48, 96, 160),
+        "irb_depths": (1, 1, 2, 1),
+        "grapher_depths": (1, 1, 1, 1),
+        "graph_strides": (4, 2, 1, 1),
+        "stem_strides": (2, 1),
+        **kwargs,
+    }
+    return _create_attentionvig("attentionvig_nano", pretrained, **args)
+
+
+@register_model
+def attentionvig_s(pretrained: bool = False, **kwargs) -> AttentionViG:
+    """AttentionViG-S. Widths and depths inferred from GreedyViG-S, by the same group."""
+    args = {
+        "channels": (48, 96, 192, 384),
+        "irb_depths": (2, 2, 6, 2),
+        "grapher_depths": (2, 2, 2, 2),
+        **kwargs,
+    }
+    return _create_attentionvig("attentionvig_s", pretrained, **args)
+
+
+@register_model
+def attentionvig_m(pretrained: bool = False, **kwargs) -> AttentionViG:
+    """AttentionViG-M. Widths and depths inferred from GreedyViG-M."""
+    args = {
+        "channels": (56, 112, 224, 448),
+        "irb_depths": (3, 3, 9, 3),
+        "grapher_depths": (3, 3, 3, 3),
+        **kwargs,
+    }
+    return _create_attentionvig("attentionvig_m", pretrained, **args)
+
+
+@register_model
+def attentionvig_b(pretrained: bool = False, **kwargs) -> AttentionViG:
+    """AttentionViG-B. Widths inferred from GreedyViG-B, depths from the paper's GMACs."""
+    args = {
+        "channels": (64, 128, 256, 512),
+        "irb_depths": (4, 4, 12, 3),
+        "grapher_depths": (3, 3, 3, 3),
+        **kwargs,
+    }
+    return _create_attentionvig("attentionvig_b", pretrained, **args)

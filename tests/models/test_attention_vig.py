@@ -1,0 +1,167 @@
+import pytest
+import timm
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from torch_geometric.data import Batch
+
+from pyg_avig import CrossAttnConv, InputError
+from pyg_avig.models import AttentionViG
+from pyg_avig.transforms import ImageToGraph
+
+FAMILY = timm.list_models(module="attention_vig")
+
+
+@pytest.fixture
+def nano():
+    return timm.create_model("attentionvig_nano", num_classes=10)
+
+
+def test_the_family_is_registered():
+    assert FAMILY == [f"attentionvig_{size}" for size in ("b", "m", "nano", "s")]
+    model = timm.create_model("attentionvig_s", num_classes=10, device="meta")
+    assert isinstance(model, AttentionViG)
+    assert model.head.classifier.out_features == model.num_classes == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "gmacs", "parameters"),
+    [
+        ("attentionvig_s", 1.6, 12.4e6),
+        ("attentionvig_m", 3.2, 22.7e6),
+        ("attentionvig_b", 4.8, 30.9e6),
+    ],
+)
+def test_sizes_of_the_paper(name, gmacs, parameters):
+    model = timm.create_model(name, device="meta").eval()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, 3, 224, 224, device="meta"))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmacs, rel=0.04)
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(parameters, rel=0.01)
+
+
+def test_nano_is_small(nano):
+    assert sum(p.numel() for p in nano.parameters()) <= 1.5e6
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 40)])
+def test_every_size_from_32_up(nano, size):
+    nano.eval()
+    images = torch.randn(2, 3, *size)
+    features = nano.forward_features(images)
+    reduction = nano.feature_info[-1]["reduction"]
+    assert features.shape == (2, 160, *(-(-side // reduction) for side in size))
+    assert nano(images).isfinite().all()
+
+
+@pytest.mark.parametrize("patch_size", [1, 2, 16])
+@pytest.mark.parametrize("edges", [False, True])
+def test_a_batch_of_graphs_equals_the_images(nano, patch_size, edges):
+    nano.eval()
+    images = torch.randn(3, 3, 32, 48)
+    transform = ImageToGraph(patch_size, edges=edges)
+    graphs = [transform(image) for image in images]
+    batch = Batch.from_data_list(graphs)
+    assert torch.allclose(nano(batch), nano(images), atol=1e-5)
+    assert torch.allclose(nano(graphs[0]), nano(images[:1]), atol=1e-5)
+
+
+def test_a_batch_of_one_equals_its_image_in_a_batch(nano):
+    nano.eval()
+    images = torch.randn(3, 3, 32, 32)
+    assert torch.allclose(nano(images)[1:2], nano(images[1:2]), atol=1e-5)
+
+
+def test_the_operator_is_cross_attn_conv_on_edges_too(nano, monkeypatch):
+    """Through the edge list, the whole backbone gives the same."""
+    nano.eval()
+    images = torch.randn(2, 3, 32, 32)
+    expected = nano(images)
+    calls = []
+
+    def by_edges(conv, x, graph):
+        calls.append(graph)
+        return CrossAttnConv.forward(conv, x, graph.edge_index)
+
+    for module in nano.modules():
+        if isinstance(module, CrossAttnConv):
+            monkeypatch.setattr(module, "forward", by_edges.__get__(module))
+    assert torch.allclose(nano(images), expected, atol=1e-5)
+    assert [graph.size for graph in calls] == [(16, 16), (8, 8), (4, 4), (2, 2)]
+    assert [graph.stride[0] for graph in calls] == [4, 2, 1, 1]
+
+
+def test_one_training_step_changes_every_parameter(nano):
+    before = {name: p.detach().clone() for name, p in nano.named_parameters()}
+    optimizer = torch.optim.SGD(nano.parameters(), lr=1e3)
+    logits = nano(torch.randn(4, 3, 32, 32))
+    torch.nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+    optimizer.step()
+    unchanged = [name for name, p in nano.named_parameters() if torch.equal(p, before[name])]
+    assert unchanged == []
+
+
+def test_storage_is_channels_last_through_the_stages(nano):
+    nano.eval()
+    features = nano.forward_features(torch.randn(2, 3, 64, 64))
+    assert features.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_two_classifiers(nano):
+    images = torch.randn(4, 3, 32, 32)
+    pooled = nano.eval().forward_head(nano.forward_features(images), pre_logits=True)
+    assert pooled.shape == (4, nano.head_hidden_size)
+    both = nano.head.classifier(pooled), nano.head.classifier_dist(pooled)
+    assert torch.allclose(nano(images), sum(both) / 2, atol=1e-6)
+    nano.train()
+    assert nano(images).shape == (4, 10)
+    nano.set_distilled_training()
+    assert [logits.shape for logits in nano(images)] == [(4, 10)] * 2
+    assert timm.create_model("attentionvig_nano", distilled=False).head.classifier_dist is None
+
+
+def test_constructor_options():
+    model = timm.create_model(
+        "attentionvig_nano",
+        in_chans=1,
+        num_classes=0,
+        global_pool="",
+        heads=(1, 2, 4, 8),
+        affinity="softmax",
+        drop_path_rate=0.2,
+        dtype=torch.float64,
+    )
+    out = model(torch.randn(2, 1, 32, 32, dtype=torch.float64))
+    assert out.shape == (2, 768, 2, 2)
+    assert model.stages[3].graphers[0].drop_path.p == pytest.approx(0.2)
+    with pytest.raises(InputError, match="global_pool must be"):
+        timm.create_model("attentionvig_nano", global_pool="max")
+
+
+def test_no_weight_decay_on_beta_and_layer_scale(nano):
+    names = nano.no_weight_decay()
+    assert {name.rpartition(".")[2] for name in names} == {
+        "log_beta",
+        "gamma",
+        "gamma1",
+        "gamma2",
+    }
+    assert names <= dict(nano.named_parameters()).keys()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 1, 32, 32), r"\(B, 3, H, W\).*got \(2, 1, 32, 32\)"),
+        ((2, 3, 31, 64), r"at least 32.*got \(2, 3, 31, 64\)"),
+        ((3, 32, 32), r"got \(3, 32, 32\)"),
+    ],
+)
+def test_bad_images(nano, shape, message):
+    with pytest.raises(InputError, match=message):
+        nano(torch.zeros(shape))
+
+
+def test_unequal_lattices_are_refused_with_both_sizes(nano):
+    graphs = [ImageToGraph(16)(torch.rand(3, 32, side)) for side in (32, 48)]
+    with pytest.raises(InputError, match=r"\(2, 2\) and \(2, 3\)"):
+        nano(Batch.from_data_list(graphs))
