@@ -1,0 +1,53 @@
+"""The handwritten digits that ship in scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from pyg_avig.data.image_graphs import ArrayImages, ImageGraphDataModule
+
+
+class Digits(ImageGraphDataModule):
+    """1,797 handwritten digits, 8 x 8 pixels, 10 classes; nothing to download.
+
+    Card: ``datasets/digits/README.md``. A fifth is held out for the test and a tenth of
+    the rest for validation, both stratified and the same in every run.
+
+    Args:
+        limit: Keep this many images of each split, for a quick trial.
+        **kwargs: See :class:`ImageGraphDataModule`.
+    """
+
+    classes: ClassVar = [str(digit) for digit in range(10)]
+    channels = 1
+
+    def __init__(
+        self,
+        image_size: int = 32,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        augmentation: dict[str, Any] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(image_size, batch_size, num_workers, augmentation)
+        self.limit = limit
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and split the digits."""
+        pixels, labels = load_digits(return_X_y=True)
+        # Grey levels are 0 to 16.
+        pixels = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+        rest, test = _split(np.arange(len(labels)), labels, 0.2)
+        train, val = _split(rest, labels, 0.1)
+        self.splits = {
+            name: ArrayImages(pixels[index[: self.limit]], labels[index[: self.limit]])
+            for name, index in (("train", train), ("val", val), ("test", test))
+        }
+
+
+def _split(index: np.ndarray, labels: np.ndarray, share: float) -> list[np.ndarray]:
+    return train_test_split(index, test_size=share, stratify=labels[index], random_state=0)

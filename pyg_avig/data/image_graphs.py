@@ -1,0 +1,144 @@
+"""Labelled images as graphs, and the loaders that batch them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import pytorch_lightning as pl
+from PIL import Image
+from timm.data import create_transform
+from torch.utils.data import Dataset
+from torch_geometric.data import Data
+from torch_geometric.loader import DataLoader
+
+from pyg_avig.errors import InputError
+from pyg_avig.transforms import ImageToGraph
+
+
+class LabelledImages(Protocol):
+    """Any sequence of (PIL image, class index)."""
+
+    def __getitem__(self, index: int, /) -> tuple[Image.Image, int]:
+        """One image and its class."""
+        ...
+
+    def __len__(self) -> int:
+        """The number of images."""
+        ...
+
+
+def eval_transform(data_config: dict[str, Any]):
+    """timm's deterministic transform: PIL image to normalised tensor (C, H, W).
+
+    Args:
+        data_config: ``input_size`` (C, H, W), ``mean``, ``std``, ``interpolation`` and
+            ``crop_pct``, as in timm's ``resolve_data_config``.
+    """
+    return create_transform(**data_config)
+
+
+class ImageGraphs(Dataset):
+    """Labelled images, augmented and turned into graphs of one node a pixel.
+
+    Args:
+        images: The images and their classes.
+        transform: From a PIL image to a tensor (C, H, W).
+    """
+
+    def __init__(self, images: LabelledImages, transform: Any) -> None:
+        self.images = images
+        self.transform = transform
+        self.to_graph = ImageToGraph(patch_size=1, edges=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Data:
+        image, label = self.images[index]
+        try:
+            return self.to_graph((self.transform(image), label))
+        except InputError as error:
+            raise InputError(f"image {index}: {error}") from None
+
+
+class ImageGraphDataModule(pl.LightningDataModule):
+    """What the data modules of labelled images share.
+
+    A subclass fills ``splits`` in :meth:`setup` and states ``classes`` and ``channels``.
+
+    Args:
+        image_size: Side that every image is resized to, in pixels.
+        batch_size: Images in a batch, on each device.
+        num_workers: Worker processes a loader; 0 loads in the main process.
+        augmentation: Arguments of timm's ``create_transform`` for training.
+        interpolation: How images are resized: bilinear or bicubic.
+    """
+
+    classes: ClassVar[Sequence[str]]
+    channels: int = 3
+    mean: Sequence[float] = (0.5,)
+    std: Sequence[float] = (0.5,)
+
+    def __init__(
+        self,
+        image_size: int = 32,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        augmentation: dict[str, Any] | None = None,
+        interpolation: str = "bilinear",
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.augmentation = augmentation or {}
+        self.data_config: dict[str, Any] = {
+            "input_size": [self.channels, image_size, image_size],
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": interpolation,
+            "crop_pct": 1.0,
+        }
+        self.splits: dict[str, LabelledImages] = {}
+
+    def loader(self, split: str, training: bool = False) -> DataLoader:
+        """The loader of a split: augmented and shuffled if ``training``."""
+        transform = (
+            create_transform(**self.data_config, is_training=True, **self.augmentation)
+            if training
+            else eval_transform(self.data_config)
+        )
+        return DataLoader(
+            ImageGraphs(self.splits[split], transform),
+            batch_size=self.batch_size,
+            shuffle=training,
+            drop_last=training and len(self.splits[split]) > self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of augmented training graphs."""
+        return self.loader("train", training=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """Batches of validation graphs."""
+        return self.loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """Batches of test graphs."""
+        return self.loader("test")
+
+
+class ArrayImages:
+    """Images held as a uint8 array (M, H, W), grey."""
+
+    def __init__(self, pixels: Any, labels: Any) -> None:
+        self.pixels = pixels
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self.pixels[index]), int(self.labels[index])

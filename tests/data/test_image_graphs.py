@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+import torch
+
+from pyg_avig import InputError
+from pyg_avig.data.image_graphs import ArrayImages, ImageGraphs, eval_transform
+from pyg_avig.graphs import graph_images
+
+CONFIG = {
+    "input_size": [1, 32, 32],
+    "mean": [0.5],
+    "std": [0.25],
+    "interpolation": "bilinear",
+    "crop_pct": 1.0,
+}
+
+
+def test_images_become_normalised_graphs_of_pixels():
+    pixels = np.full((2, 8, 8), 255, dtype=np.uint8)
+    graphs = ImageGraphs(ArrayImages(pixels, [3, 4]), eval_transform(CONFIG))
+    assert len(graphs) == 2
+    data = graphs[1]
+    assert (data.y.item(), data.lattice_size, data.x.shape) == (4, (32, 32), (1024, 1))
+    assert torch.allclose(graph_images(data), torch.full((1, 1, 32, 32), 2.0))
+
+
+def test_an_image_that_becomes_nan_is_named():
+    images = ArrayImages(np.zeros((3, 8, 8), dtype=np.uint8), [0, 0, 0])
+    graphs = ImageGraphs(images, lambda image: torch.full((1, 8, 8), torch.nan))
+    with pytest.raises(InputError, match="image 2: expected finite pixels"):
+        graphs[2]
