@@ -1,0 +1,131 @@
+"""The Lightning module that trains an image classifier on graphs of images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import timm
+import torch.nn.functional as F
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from torch import Tensor
+from torch_geometric.data import Batch
+from torchmetrics.classification import MulticlassAccuracy
+
+import pyg_avig.models  # noqa: F401  (registers the models in timm)
+from pyg_avig.errors import InputError
+
+
+class ImageClassifier(pl.LightningModule):
+    """A timm model on batches of image graphs, trained with timm's optimisers.
+
+    Its checkpoints carry the class names and the input transform, so that a prediction
+    needs nothing else.
+
+    Args:
+        classes: Names of the classes, in the order of their indices.
+        data_config: How an image becomes the model's input; see
+            :func:`pyg_avig.data.image_graphs.eval_transform`.
+        name: Name of the model in timm's registry, such as ``attentionvig_nano``.
+        model_args: Further arguments of ``timm.create_model``.
+        opt: Name of an optimiser of timm.
+        lr: Highest learning rate.
+        weight_decay: Weight decay; none on biases, norms, layer scale and beta.
+        opt_args: Further arguments of timm's ``create_optimizer_v2``.
+        sched: Name of a schedule of timm, stepped at every update.
+        warmup_epochs: Epochs of linear warm-up.
+        warmup_lr: Learning rate at the start of the warm-up.
+        min_lr: Learning rate at the end.
+        label_smoothing: Share of the target spread over all classes.
+    """
+
+    def __init__(
+        self,
+        classes: list[str],
+        data_config: dict[str, Any],
+        name: str = "attentionvig_nano",
+        model_args: dict[str, Any] | None = None,
+        opt: str = "adamw",
+        lr: float = 2e-3,
+        weight_decay: float = 0.05,
+        opt_args: dict[str, Any] | None = None,
+        sched: str = "cosine",
+        warmup_epochs: int = 0,
+        warmup_lr: float = 1e-6,
+        min_lr: float = 1e-5,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        if not timm.is_model(name):
+            known = ", ".join(timm.list_models("attentionvig_*"))
+            raise InputError(
+                f"name must be a model that timm knows, such as {known} (got {name!r})"
+            )
+        self.model = timm.create_model(
+            name,
+            num_classes=len(classes),
+            in_chans=data_config["input_size"][0],
+            **(model_args or {}),
+        )
+        self.val_acc = MulticlassAccuracy(len(classes), average="micro")
+        self.test_acc = MulticlassAccuracy(len(classes), average="micro")
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, number of classes) of a batch of graphs or images."""
+        return self.model(batch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        loss = F.cross_entropy(
+            self(batch), batch.y, label_smoothing=self.hparams["label_smoothing"]
+        )
+        self.log("train_loss", loss, batch_size=batch.num_graphs, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss and accuracy on the validation split."""
+        self._evaluate(batch, "val", self.val_acc)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss and accuracy on the test split."""
+        self._evaluate(batch, "test", self.test_acc)
+
+    def _evaluate(self, batch: Batch, split: str, accuracy: MulticlassAccuracy) -> None:
+        logits, size = self(batch), batch.num_graphs
+        accuracy.update(logits, batch.y)
+        loss = F.cross_entropy(logits, batch.y)
+        self.log(f"{split}_loss", loss, batch_size=size)
+        self.log(f"{split}_acc", accuracy, batch_size=size, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """timm's optimiser and schedule."""
+        hparams = self.hparams
+        optimizer = create_optimizer_v2(
+            self.model,
+            opt=hparams["opt"],
+            lr=hparams["lr"],
+            weight_decay=hparams["weight_decay"],
+            **(hparams["opt_args"] or {}),
+        )
+        updates = int(self.trainer.estimated_stepping_batches)
+        epochs = max(self.trainer.max_epochs or 1, 1)
+        scheduler, _ = create_scheduler_v2(
+            optimizer,
+            sched=hparams["sched"],
+            num_epochs=epochs,
+            warmup_epochs=hparams["warmup_epochs"],
+            warmup_lr=hparams["warmup_lr"],
+            min_lr=hparams["min_lr"],
+            step_on_epochs=False,
+            updates_per_epoch=max(updates // epochs, 1),
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step timm's schedule, which counts updates itself."""
+        scheduler.step_update(self.global_step)

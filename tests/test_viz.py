@@ -1,0 +1,66 @@
+import pytest
+import timm
+import torch
+from matplotlib.patches import Rectangle
+
+from pyg_avig import AxialGraph, InputError, attention_weights
+from pyg_avig.viz import neighbor_weights
+
+
+@pytest.fixture
+def model():
+    return timm.create_model("attentionvig_nano", num_classes=10, in_chans=1)
+
+
+def squares(panel):
+    """Node by (row, column), and its colour."""
+    found = [patch for patch in panel.patches if isinstance(patch, Rectangle)]
+    return {
+        (
+            round((s.get_y() + 0.5) / s.get_height()),
+            round((s.get_x() + 0.5) / s.get_width()),
+        ): s
+        for s in found
+    }
+
+
+def test_draws_the_svga_neighbours_of_each_stage(model, tmp_path):
+    image = torch.randn(1, 32, 32)
+    path = tmp_path / "picture.png"
+    figure = neighbor_weights(model, image, (17, 9), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    panels = figure.axes[:4]
+    for panel, side, length, stride in zip(
+        panels, (2, 4, 8, 16), (16, 8, 4, 2), (4, 2, 1, 1), strict=True
+    ):
+        node = (17 // side) * length + 9 // side
+        edge_index = AxialGraph((length, length), stride).edge_index
+        neighbors = {divmod(j, length) for j in edge_index[0][edge_index[1] == node].tolist()}
+        assert set(squares(panel)) == neighbors | {divmod(node, length)}
+
+
+def test_colours_are_the_weights(model):
+    images = torch.randn(2, 1, 32, 32)
+    figure = neighbor_weights(model, images, (0, 0))
+    assert len(figure.axes) == 2 * 4 + 1
+    weights = attention_weights(model.eval(), images)["stages.3.graphers.0.conv"]
+    edges = weights.edge_index[1] == 4  # The first node of the second image.
+    drawn = squares(figure.axes[7])
+    colours = figure.axes[-1].collections[-1].get_cmap()
+    for j, weight in zip(
+        weights.edge_index[0][edges].tolist(), weights.alpha[edges, 0].tolist(), strict=True
+    ):
+        assert drawn[divmod(j - 4, 2)].get_facecolor() == pytest.approx(colours(weight))
+
+
+def test_leaves_the_model_in_its_mode(model):
+    model.train()
+    before = {name: b.clone() for name, b in model.named_buffers()}
+    neighbor_weights(model, torch.randn(1, 32, 32), (0, 0))
+    assert model.training
+    assert all(torch.equal(b, before[name]) for name, b in model.named_buffers())
+
+
+def test_a_pixel_outside_is_refused(model):
+    with pytest.raises(InputError, match=r"32 x 32 \(got \(32, 0\)\)"):
+        neighbor_weights(model, torch.randn(1, 32, 32), (32, 0))
