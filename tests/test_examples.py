@@ -1,0 +1,55 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from train.runs import options
+
+EXAMPLES = {path.stem: path for path in Path("examples").glob("*.py")}
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES[name])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_tested():
+    here = Path(__file__).read_text()
+    assert [name for name in EXAMPLES if f'load("{name}")' not in here] == []
+
+
+def test_image_graph_gatv2():
+    out = load("image_graph_gatv2").main()
+    assert {name: x.shape for name, x in out.items()} == {
+        "GATv2Conv": (1, 32),
+        "CrossAttnConv": (1, 32),
+    }
+    assert all(x.isfinite().all() for x in out.values())
+
+
+@pytest.mark.slow
+def test_digits_demo(tmp_path, capsys):
+    files = load("digits_demo").main(options(tmp_path)[1:])
+    assert set(files) == {"checkpoint", "metrics", "picture"}
+    assert all(path.stat().st_size > 0 for path in files.values())
+    assert "state_dict" in torch.load(files["checkpoint"], weights_only=True)
+    printed = capsys.readouterr().out
+    assert "test accuracy" in printed
+    assert all(str(path) in printed for path in files.values())
+
+
+def test_model_sizes():
+    sizes = load("model_sizes").main()
+    readme = Path("README.md").read_text()
+    for size in ("s", "m", "b"):
+        parameters, gmacs = sizes[f"attentionvig_{size}"]
+        assert f"| `attentionvig_{size}` | {parameters:.1f} M | {gmacs:.2f} |" in readme
+
+
+def test_the_code_in_the_readme_runs():
+    blocks = Path("README.md").read_text().split("```python\n")[1:]
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block.split("```")[0], {})
