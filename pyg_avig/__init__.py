@@ -7,7 +7,7 @@ other graph. Importing this package needs torch and torch-geometric alone;
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs import AxialGraph
-from pyg_avig.nn import CrossAttnConv, Grapher, attention_weights
+from pyg_avig.nn import CrossAttnConv, Grapher, attention_weights, freeze_beta
 
 __version__ = "0.1.0"
 
@@ -18,4 +18,5 @@ __all__ = [
     "InputError",
     "__version__",
     "attention_weights",
+    "freeze_beta",
 ]

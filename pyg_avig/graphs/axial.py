@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -102,15 +101,17 @@ class AxialGraph:
     def edge_index(self) -> Tensor:
         """The edges, (2, E), source to target, ordered by target; cached.
 
-        A node's edges come axis by axis, nearest hop first. The tensor may be
-        shared with other graphs of the same size: do not write into it.
+        A node's edges come axis by axis, nearest hop first. Do not write into it.
         """
         if self._edge_index is None:
             edge_index = _lattice_edge_index(self.size, self.stride)
             if self.batch_size != 1:
                 first = torch.arange(self.batch_size) * self.num_nodes_per_graph
                 edge_index = (edge_index.unsqueeze(1) + first.view(1, -1, 1)).flatten(1)
-            self._edge_index = edge_index.to(self.device)
+            edge_index = edge_index.to(self.device)
+            if type(edge_index) is not Tensor:  # A tracer's stand-in must not outlive the trace.
+                return edge_index
+            self._edge_index = edge_index
         return self._edge_index
 
     @property
@@ -151,7 +152,6 @@ def _positive_ints(name: str, value: int | Sequence[int]) -> tuple[int, ...]:
     return values
 
 
-@lru_cache(maxsize=64)
 def _lattice_edge_index(size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
     nodes = torch.arange(math.prod(size)).view(size)
     sources = [

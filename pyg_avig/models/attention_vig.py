@@ -202,7 +202,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) to (B, C, H', W')."""
         x = self.irbs(self.downsample(x))
-        graph = AxialGraph(x.shape[2:], self.graph_stride, batch_size=len(x), device=x.device)
+        graph = AxialGraph(x.shape[2:], self.graph_stride, batch_size=x.size(0), device=x.device)
         x = grid_to_nodes(x)
         for grapher in self.graphers:
             x = grapher(x, graph)

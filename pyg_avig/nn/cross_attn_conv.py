@@ -1,10 +1,8 @@
 """CrossAttnConv, the aggregation of AttentionViG as a PyG layer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +11,21 @@ from torch.nn import Parameter
 from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.resolver import activation_resolver
+from torch_geometric.typing import OptTensor
 from torch_geometric.utils import degree
 
 from pyg_avig.errors import InputError
+from pyg_avig.graphs.adjacency import (
+    Adjacency,
+    check_edges,
+    is_sparse_matrix,
+    to_edge_list,
+    with_value,
+)
 from pyg_avig.graphs.axial import AxialGraph
 from pyg_avig.ops import cross_attention
 from pyg_avig.ops.affinity import get_affinity
-from pyg_avig.ops.cross_attention import check_edge_index
-from pyg_avig.ops.reference import edge_weights
+from pyg_avig.ops.reference import edge_weights, unit
 
 MAX_BETA = 100.0  # As Swin Transformer v2 bounds its logit scale.
 
@@ -58,16 +63,26 @@ class CrossAttnConv(MessagePassing):
         dropout: Probability of dropping an attention weight in training.
         act: The activation :math:`\sigma`, by name or as a callable; ``None`` for none.
         bias: Whether :math:`\mathbf{W}` has a bias.
+        edge_dim: Size of the edge features :math:`\mathbf{e}_{ij}`, if there are any. They
+            enter keys and values, :math:`\mathbf{K} \mathbf{x}_j + \mathbf{E}
+            \mathbf{e}_{ij}` and :math:`\mathbf{V} \mathbf{x}_j + \mathbf{E}
+            \mathbf{e}_{ij}`, as in :class:`~torch_geometric.nn.TransformerConv`; our
+            extension of the paper.
+        residual: Add a learned linear map of the target's feature before the activation.
         **kwargs: Arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, or
-          :math:`((|\mathcal{V}_s|, F_s), (|\mathcal{V}_t|, F_t))` if bipartite; edge
-          indices :math:`(2, |\mathcal{E}|)` or an :class:`~pyg_avig.graphs.AxialGraph`
+          :math:`((|\mathcal{V}_s|, F_s), (|\mathcal{V}_t|, F_t))` if bipartite, each with
+          a leading :math:`B` for :math:`B` sets of features on one graph; a graph, in any
+          form of :data:`pyg_avig.graphs.Adjacency`; edge features
+          :math:`(|\mathcal{E}|, D)` *(optional)*
         - **output:** :math:`(|\mathcal{V}_t|, H \cdot F_{out})`, or
           :math:`(|\mathcal{V}_t|, F_{out})` without ``concat``; with
           ``return_attention_weights=True`` also
-          :math:`((2, |\mathcal{E}|), (|\mathcal{E}|, H))`
+          :math:`((2, |\mathcal{E}|), (|\mathcal{E}|, H))`, for a sparse matrix the matrix
+          with the weights as its values in the place of the edge indices (and nothing else
+          for a ``SparseTensor``)
     """
 
     def __init__(
@@ -82,6 +97,8 @@ class CrossAttnConv(MessagePassing):
         dropout: float = 0.0,
         act: str | Callable | None = None,
         bias: bool = True,
+        edge_dim: int | None = None,
+        residual: bool = False,
         **kwargs,
     ) -> None:
         kwargs.setdefault("aggr", "add")
@@ -98,6 +115,8 @@ class CrossAttnConv(MessagePassing):
         self.initial_beta = beta
         self.normalize = normalize
         self.dropout = dropout
+        self.edge_dim = edge_dim
+        self.residual = residual
         self.act = activation_resolver(act) if isinstance(act, str) else act
 
         source, target = (in_channels, in_channels) if isinstance(in_channels, int) else in_channels
@@ -113,16 +132,20 @@ class CrossAttnConv(MessagePassing):
             weight_initializer="glorot",
             bias_initializer="zeros",
         )
+        self.lin_edge = self.res = None
+        if edge_dim is not None:
+            self.lin_edge = Linear(edge_dim, width, bias=False, weight_initializer="glorot")
+        if residual:
+            self.res = Linear(target, message, bias=False, weight_initializer="glorot")
         self.log_beta = Parameter(torch.empty(heads))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
         super().reset_parameters()
-        self.lin_query.reset_parameters()
-        self.lin_key.reset_parameters()
-        self.lin_value.reset_parameters()
-        self.lin_update.reset_parameters()
+        for linear in self.children():
+            if isinstance(linear, Linear):
+                linear.reset_parameters()
         torch.nn.init.constant_(self.log_beta, math.log(self.initial_beta))
 
     @property
@@ -133,7 +156,9 @@ class CrossAttnConv(MessagePassing):
     def forward(
         self,
         x: Tensor | tuple[Tensor, Tensor],
-        edge_index: Tensor | AxialGraph,
+        edge_index: Adjacency,
+        edge_attr: Tensor | None = None,
+        size: tuple[int | None, int | None] | None = None,
         return_attention_weights: bool | None = None,
     ) -> Any:
         """Run the layer.
@@ -141,32 +166,48 @@ class CrossAttnConv(MessagePassing):
         Args:
             x: Node features, or those of sources and targets.
             edge_index: The graph.
-            return_attention_weights: ``True`` adds ``(edge_index, alpha)``: the weight
-                of each edge and head, before dropout.
+            edge_attr: Edge features, if the layer was made for them; by default the values
+                of a sparse matrix.
+            size: Numbers of sources and targets, only to check them.
+            return_attention_weights: ``True`` adds ``(edge_index, alpha)``: the weight of
+                each edge and head, before dropout.
 
         Raises:
-            InputError: If the features or the graph do not fit the layer.
+            InputError: If features, edge features and graph do not fit the layer or one
+                another.
             IndexError: If an edge names a node that is not there.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
         self._check_features(source, target)
+        self._check_size(size, source.size(-2), target.size(-2))
+        if source.dim() == 3:
+            return self._forward_static(
+                source, target, edge_index, edge_attr, return_attention_weights
+            )
 
         query = self.lin_query(target).view(-1, self.heads, self.out_channels)
         key = self.lin_key(source).view(-1, self.heads, self.out_channels)
         value = self.lin_value(source).view(-1, self.heads, self.out_channels)
 
+        if self.edge_dim is None and edge_attr is not None:
+            raise InputError("expected no edge_attr: the layer was made without edge_dim")
         alpha = None
         if return_attention_weights or self._needs_edges():
-            if isinstance(edge_index, AxialGraph):
-                edge_index = edge_index.edge_index
-            i, j = (1, 0) if self.flow == "source_to_target" else (0, 1)
-            num_nodes = {i: len(query), j: len(key)}
-            check_edge_index(edge_index, num_nodes[0], num_nodes[1])
-            # edge_updater_type: (query: Tensor, key: Tensor)
-            alpha = self.edge_updater(edge_index, query=query, key=key)
-            # propagate_type: (value: Tensor, alpha: Tensor)
+            edges, edge_attr = self._edges(edge_index, edge_attr, key.size(0), query.size(0))
+            # edge_updater_type: (query: Tensor, key: Tensor, edge_attr: OptTensor)
+            alpha = self.edge_updater(
+                edges,
+                query=unit(query),
+                key=unit(key) if edge_attr is None else key,
+                edge_attr=edge_attr,
+            )
+            # propagate_type: (value: Tensor, alpha: Tensor, edge_attr: OptTensor)
             out = self.propagate(
-                edge_index, size=(num_nodes[0], num_nodes[1]), value=value, alpha=alpha
+                edges,
+                size=self._in_order(key.size(0), query.size(0)),
+                value=value,
+                alpha=alpha,
+                edge_attr=edge_attr,
             )
         else:
             out = cross_attention(
@@ -180,19 +221,74 @@ class CrossAttnConv(MessagePassing):
             )
 
         if self.normalize:
-            out = out / self._degree(edge_index, len(query), out).view(-1, 1, 1)
+            out = out / self._degree(edge_index, query.size(0), out).view(-1, 1, 1)
         out = out.flatten(1) if self.concat else out.mean(1)
         out = self.lin_update(torch.cat([target, out], -1))
+        if self.res is not None:
+            out = out + self.res(target)
         if self.act is not None:
             out = self.act(out)
-        return (out, (edge_index, alpha)) if return_attention_weights else out
+        if not return_attention_weights:
+            return out
+        if isinstance(edge_index, AxialGraph):
+            return out, (edge_index.edge_index, alpha)
+        if not is_sparse_matrix(edge_index):
+            return out, (edge_index, alpha)
+        assert alpha is not None
+        weighted = with_value(edge_index, alpha)
+        return out, ((weighted, alpha) if isinstance(edge_index, Tensor) else weighted)
 
-    def edge_update(self, query_i: Tensor, key_j: Tensor, index: Tensor, dim_size: int) -> Tensor:
+    def _forward_static(
+        self,
+        source: Tensor,
+        target: Tensor,
+        adjacency: Adjacency,
+        edge_attr: Tensor | None,
+        return_attention_weights: bool | None,
+    ) -> Any:
+        """Run (B, N, F) features on one graph, as B disjoint copies of it."""
+        batch, num_sources, _ = source.shape
+        x = source.flatten(0, 1), target.flatten(0, 1)
+        if isinstance(adjacency, AxialGraph):
+            edges = None  # Not built unless asked for.
+            graph: Adjacency = AxialGraph(
+                adjacency.size, adjacency.stride, batch * adjacency.batch_size, adjacency.device
+            )
+        else:
+            edges, value = to_edge_list(adjacency)
+            check_edges(edges, *self._in_order(num_sources, target.size(1)), x[0].device)
+            if edge_attr is None and self.edge_dim is not None:
+                edge_attr = value
+            step = edges.new_tensor(self._in_order(num_sources, target.size(1)))
+            first = torch.arange(batch, device=edges.device) * step.view(2, 1)
+            graph = (edges.unsqueeze(1) + first.unsqueeze(-1)).flatten(1)
+        if edge_attr is not None:
+            edge_attr = edge_attr.repeat(batch, *[1] * (edge_attr.dim() - 1))
+        out = self.forward(x, graph, edge_attr, None, return_attention_weights)
+        if not return_attention_weights:
+            return out.unflatten(0, (batch, -1))
+        out, (_, alpha) = out
+        edges = to_edge_list(adjacency).edge_index if edges is None else edges
+        return out.unflatten(0, (batch, -1)), (edges, alpha.unflatten(0, (batch, -1)))
+
+    def edge_update(
+        self,
+        query_i: Tensor,
+        key_j: Tensor,
+        edge_attr: OptTensor,
+        index: Tensor,
+        dim_size: Optional[int],  # noqa: UP045 (read by PyG as a type of TorchScript)
+    ) -> Tensor:
         """The weight of each edge and head, (E, heads)."""
+        if edge_attr is not None:
+            key_j = unit(key_j + edge_attr)
+        assert dim_size is not None
         return edge_weights(query_i, key_j, self.beta, index, dim_size, self.affinity)
 
-    def message(self, value_j: Tensor, alpha: Tensor) -> Tensor:
+    def message(self, value_j: Tensor, alpha: Tensor, edge_attr: OptTensor = None) -> Tensor:
         """The weighted value that each edge carries, (E, heads, C)."""
+        if edge_attr is not None:
+            value_j = value_j + edge_attr
         alpha = F.dropout(alpha, self.dropout, self.training).to(value_j.dtype)
         return alpha.unsqueeze(-1) * value_j
 
@@ -200,6 +296,7 @@ class CrossAttnConv(MessagePassing):
         """Whether somebody looks at, or changes, what passes along single edges."""
         return (
             self.explain
+            or self.edge_dim is not None
             or self.aggr not in ("add", "sum")
             or self.flow != "source_to_target"
             or self.decomposed_layers > 1
@@ -208,12 +305,55 @@ class CrossAttnConv(MessagePassing):
             or any(hooks for name, hooks in vars(self).items() if name in _EDGE_HOOKS)
         )
 
-    def _degree(self, graph: Tensor | AxialGraph, num_nodes: int, like: Tensor) -> Tensor:
+    def _in_order(self, num_sources: int, num_targets: int) -> tuple[int, int]:
+        """Numbers of nodes that the first and second row of an edge list speak of."""
+        if self.flow == "source_to_target":
+            return num_sources, num_targets
+        return num_targets, num_sources
+
+    def _edges(
+        self, adjacency: Adjacency, edge_attr: Tensor | None, num_sources: int, num_targets: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """The edge list, and the projected edge features (E, heads, C)."""
+        if self.flow != "source_to_target" and is_sparse_matrix(adjacency):
+            raise InputError(
+                "expected an edge list for flow='target_to_source' (got a sparse matrix; "
+                "transpose it and use flow='source_to_target')"
+            )
+        edges, value = to_edge_list(adjacency)
+        check_edges(edges, *self._in_order(num_sources, num_targets), self.log_beta.device)
+        if self.lin_edge is None:
+            return edges, None
+        edge_attr = value if edge_attr is None else edge_attr
+        num_edges = edges.size(1)
+        if edge_attr is not None and edge_attr.dim() == 1:
+            edge_attr = edge_attr.unsqueeze(-1)
+        if edge_attr is None or edge_attr.shape != (num_edges, self.edge_dim):
+            shape = None if edge_attr is None else tuple(edge_attr.shape)
+            raise InputError(
+                f"expected edge_attr of shape {(num_edges, self.edge_dim)}, the edges and "
+                f"edge_dim (got {shape})"
+            )
+        edge_attr = self.lin_edge(edge_attr.to(self.lin_edge.weight.dtype))
+        return edges, edge_attr.view(-1, self.heads, self.out_channels)
+
+    def _degree(self, graph: Adjacency, num_nodes: int, like: Tensor) -> Tensor:
         """The number of neighbours of each target, at least one."""
         if isinstance(graph, AxialGraph):
             return like.new_tensor(max(graph.degree, 1))
-        index = graph[1 if self.flow == "source_to_target" else 0]
+        index = to_edge_list(graph).edge_index[1 if self.flow == "source_to_target" else 0]
         return degree(index, num_nodes, like.dtype).clamp(min=1)
+
+    @staticmethod
+    def _check_size(
+        size: tuple[int | None, int | None] | None, num_sources: int, num_targets: int
+    ) -> None:
+        found = (num_sources, num_targets)
+        for wanted, number in zip(size or found, found, strict=True):
+            if wanted not in (None, number):
+                raise InputError(
+                    f"expected {size} source and target nodes, as size says (got {found})"
+                )
 
     def _check_features(self, source: Tensor, target: Tensor | None) -> None:
         if target is None:
@@ -225,17 +365,52 @@ class CrossAttnConv(MessagePassing):
             ("source", source, self.lin_key),
             ("target", target, self.lin_query),
         ):
-            if x.dim() != 2 or lin.in_channels not in (-1, x.size(-1)):
+            if x.dim() not in (2, 3) or lin.in_channels not in (-1, x.size(-1)):
                 raise InputError(
-                    f"expected {name} features of shape (N, {lin.in_channels}) "
-                    f"(got {tuple(x.shape)})"
+                    f"expected {name} features of shape (N, {lin.in_channels}) or "
+                    f"(B, N, {lin.in_channels}) (got {tuple(x.shape)})"
                 )
+            if x.device != self.log_beta.device:
+                raise InputError(
+                    f"expected {name} features and layer on one device "
+                    f"(got {x.device} and {self.log_beta.device})"
+                )
+            if x.dtype != self.log_beta.dtype and not torch.is_autocast_enabled(x.device.type):
+                raise InputError(
+                    f"expected {name} features and layer of one dtype "
+                    f"(got {x.dtype} and {self.log_beta.dtype})"
+                )
+        if source.shape[:-2] != target.shape[:-2]:
+            raise InputError(
+                "expected source and target features of as many sets "
+                f"(got {tuple(source.shape)} and {tuple(target.shape)})"
+            )
 
     def __repr__(self) -> str:
         return (
             f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, "
             f"heads={self.heads})"
         )
+
+
+def freeze_beta(module: torch.nn.Module, frozen: bool = True) -> torch.nn.Module:
+    r"""Freeze (or thaw) every :math:`\beta` in and below a module.
+
+    For fine-tuning: with a free :math:`\beta` AttentionViG loses 0.4 to 0.9 points of AP or
+    mIoU on the new task (its supplementary table 9). A frozen one gets no gradient; give the
+    optimiser only the parameters that have ``requires_grad``, or make it after freezing.
+
+    Args:
+        module: Any module with :class:`CrossAttnConv` layers.
+        frozen: ``False`` thaws them.
+
+    Returns:
+        The module.
+    """
+    for child in module.modules():
+        if isinstance(child, CrossAttnConv):
+            child.log_beta.requires_grad_(not frozen)
+    return module
 
 
 _EDGE_HOOKS = {

@@ -32,6 +32,10 @@ class Neighbors(Protocol):
         """The maximum of an edge's value over all edges of its target; no gradient."""
         ...
 
+    def count(self, value: Tensor) -> Tensor:
+        """The number of edges of its target, broadcastable to an edge's value."""
+        ...
+
 
 class Affinity(NamedTuple):
     """An entry of the table of affinities."""
@@ -90,3 +94,26 @@ def softmax(similarity: Tensor, beta: Tensor, neighbors: Neighbors) -> Tensor:
     logits = beta * similarity
     weight = torch.exp(logits - neighbors.max(logits))
     return weight / neighbors.sum(weight)
+
+
+@register_affinity()
+def sigmoid(similarity: Tensor, beta: Tensor, neighbors: Neighbors) -> Tensor:
+    r""":math:`\sigma(\beta s)`; in (0, 1).
+
+    Neighbours do not compete, and an orthogonal one weighs a half. Source: `"Theory, Analysis,
+    and Best Practices for Sigmoid Self-Attention" <https://arxiv.org/abs/2409.04431>`_, here
+    on cosines and without the bias by the length of the sequence.
+    """
+    return torch.sigmoid(beta * similarity)
+
+
+@register_affinity()
+def relu(similarity: Tensor, beta: Tensor, neighbors: Neighbors) -> Tensor:
+    r""":math:`\max(0, 1 - \beta(1 - s)) / |\mathcal{N}(i)|`; in [0, 1].
+
+    At :math:`\beta = 1` the ReLU of the cosine divided by the number of neighbours, as in
+    `"Replacing softmax with ReLU in Vision Transformers" <https://arxiv.org/abs/2309.08586>`_;
+    our :math:`\beta` narrows it around :math:`s = 1`, as it does the exponential, of which
+    this is the first-order expansion.
+    """
+    return torch.relu(1 - beta * (1 - similarity)) / neighbors.count(similarity)

@@ -8,8 +8,6 @@ circulant mask.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,7 +27,7 @@ def cross_attention(
     dropout: float = 0.0,
 ) -> Tensor:
     """:func:`pyg_avig.ops.cross_attention` on an :class:`AxialGraph`."""
-    axes = [_Axis(graph, axis, value.size(1)) for axis in range(graph.num_axes)]
+    axes = [_Axis(graph, axis, value.size(1), value.device) for axis in range(graph.num_axes)]
     axes = [axis for axis in axes if axis.degree > 0]
     if not axes:
         return torch.zeros_like(value)
@@ -52,19 +50,20 @@ def _weights(
             axis.to_classes(query) @ axis.to_classes(key).transpose(-1, -2) for axis in axes
         ]
         beta = beta.to(query.dtype).view(-1, 1, 1)
+        degree = sum(axis.degree for axis in axes)
         if not competes:
-            none = _NodeNeighbors(torch.ones((), dtype=torch.bool))
+            neighbors = _NodeNeighbors(axes[0].mask.new_ones(()), degree)
             return [
-                function(s, beta, none).masked_fill(~axis.mask.to(s.device), 0)
+                function(s, beta, neighbors).masked_fill(~axis.mask, 0)
                 for axis, s in zip(axes, similarities, strict=True)
             ]
         # All neighbours of a node side by side, whatever the axis: (B*N, heads, M1+M2...).
         similarity = torch.cat(
             [axis.to_nodes(s) for axis, s in zip(axes, similarities, strict=True)], -1
         )
-        mask = torch.cat([axis.node_mask() for axis in axes], -1).to(similarity.device)
+        mask = torch.cat([axis.node_mask() for axis in axes], -1)
         weight = function(
-            similarity.masked_fill(~mask, -1), beta.view(-1, 1), _NodeNeighbors(mask)
+            similarity.masked_fill(~mask, -1), beta.view(-1, 1), _NodeNeighbors(mask, degree)
         ).masked_fill(~mask, 0)
         per_axis = weight.split([axis.members for axis in axes], -1)
         return [axis.to_classes(w) for axis, w in zip(axes, per_axis, strict=True)]
@@ -73,13 +72,13 @@ def _weights(
 class _Axis:
     """One axis of a lattice: its classes of nodes and the edges within a class."""
 
-    def __init__(self, graph: AxialGraph, axis: int, heads: int) -> None:
+    def __init__(self, graph: AxialGraph, axis: int, heads: int, device: torch.device) -> None:
         length, stride = graph.size[axis], graph.stride[axis]
         divides = length % stride == 0
         self.degree = graph.degrees[axis]
         self.members = length // stride if divides else length
         classes = stride if divides else 1
-        self.mask = _class_mask(length, stride)
+        self.mask = _class_mask(length, stride, device)
         before = graph.batch_size
         for size in graph.size[:axis]:
             before *= size
@@ -106,21 +105,24 @@ class _Axis:
 class _NodeNeighbors:
     """Reductions over the last axis, where all neighbours of a node lie."""
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, degree: int) -> None:
         self.mask = mask
+        self.degree = degree
 
     def sum(self, value: Tensor) -> Tensor:
         return value.masked_fill(~self.mask, 0).sum(-1, keepdim=True)
+
+    def count(self, value: Tensor) -> Tensor:
+        return value.new_tensor(self.degree)
 
     def max(self, value: Tensor) -> Tensor:
         return value.detach().masked_fill(~self.mask, -torch.inf).amax(-1, keepdim=True)
 
 
-@lru_cache(maxsize=64)
-def _class_mask(length: int, stride: int) -> Tensor:
+def _class_mask(length: int, stride: int, device: torch.device) -> Tensor:
     """Which members of a class a member receives from, (M, M)."""
     if length % stride == 0:
-        return ~torch.eye(length // stride, dtype=torch.bool)
-    node = torch.arange(length)
+        return ~torch.eye(length // stride, dtype=torch.bool, device=device)
+    node = torch.arange(length, device=device)
     hop = (node.view(-1, 1) - node) % length
     return (hop > 0) & (hop % stride == 0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from pyg_avig.errors import InputError
+from pyg_avig.graphs.adjacency import Adjacency, check_edges, to_edge_list
 from pyg_avig.graphs.axial import AxialGraph
 from pyg_avig.ops import axial, reference
 from pyg_avig.ops.affinity import get_affinity
@@ -17,7 +17,7 @@ def cross_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    graph: Tensor | AxialGraph,
+    graph: Adjacency,
     beta: Tensor,
     affinity: str = "exponential",
     *,
@@ -37,7 +37,8 @@ def cross_attention(
         query: (N_target, heads, C); need not be normalised, the operator takes the cosine.
         key: (N_source, heads, C).
         value: (N_source, heads, C').
-        graph: An edge list (2, E), source to target, or an :class:`AxialGraph`.
+        graph: Any adjacency of PyG, or an :class:`AxialGraph`; see
+            :data:`pyg_avig.graphs.Adjacency`.
         beta: Inverse temperature of each head, (heads,), not negative.
         affinity: Name of a registered affinity (:mod:`pyg_avig.ops.affinity`).
         dropout: Probability of dropping a weight.
@@ -65,7 +66,7 @@ def backends() -> list[str]:
     return list(_BACKENDS)
 
 
-def refusal(backend: str, graph: Tensor | AxialGraph) -> str | None:
+def refusal(backend: str, graph: Adjacency) -> str | None:
     """Why ``backend`` does not take ``graph``; ``None`` if it does."""
     if backend not in _BACKENDS:
         raise InputError(f"backend must be one of {backends()} (got {backend!r})")
@@ -76,52 +77,32 @@ def refusal(backend: str, graph: Tensor | AxialGraph) -> str | None:
 
 def _axial(query, key, value, graph, beta, affinity, dropout) -> Tensor:
     for name, x in (("query", query), ("key", key)):
-        if len(x) != graph.num_nodes:
-            raise InputError(f"{graph} has {graph.num_nodes} nodes, but {name} has {len(x)} rows")
+        if x.size(0) != graph.num_nodes:
+            raise InputError(
+                f"{graph} has {graph.num_nodes} nodes, but {name} has {x.size(0)} rows"
+            )
     return axial.cross_attention(query, key, value, graph, beta, affinity, dropout)
 
 
 def _edge_list(query, key, value, graph, beta, affinity, dropout) -> Tensor:
-    edge_index = graph.edge_index if isinstance(graph, AxialGraph) else graph
-    check_edge_index(edge_index, len(key), len(query))
+    edge_index = to_edge_list(graph).edge_index
+    check_edges(edge_index, key.size(0), query.size(0), query.device)
     return reference.cross_attention(query, key, value, edge_index, beta, affinity, dropout)
 
 
 _BACKENDS: dict[str, Callable[..., Tensor]] = {"axial": _axial, "edge_list": _edge_list}
 
 
-def check_edge_index(edge_index: Tensor, num_sources: int, num_targets: int) -> None:
-    """Refuse what is not an edge list (2, E) between so many sources and targets."""
-    if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
-        raise InputError(
-            "edge_index must be an integer tensor of shape (2, E) "
-            f"(got {edge_index.dtype}, {tuple(edge_index.shape)})"
-        )
-    # Looking at the values would break a compiled graph and stall an accelerator.
-    if torch.compiler.is_compiling() or edge_index.device.type != "cpu" or edge_index.numel() == 0:
-        return
-    for row, name, limit in ((0, "source", num_sources), (1, "target", num_targets)):
-        low, high = (int(v) for v in edge_index[row].aminmax())
-        if low < 0 or high >= limit:
-            raise IndexError(
-                f"edge_index[{row}] must lie in the interval [0, {limit}), the {name} "
-                f"nodes (got values from {low} to {high})"
-            )
-
-
 def _check_shapes(query: Tensor, key: Tensor, value: Tensor, beta: Tensor) -> None:
-    shapes = ", ".join(
-        f"{name} {tuple(x.shape)}"
-        for name, x in (("query", query), ("key", key), ("value", value), ("beta", beta))
-    )
     fits = (
         query.dim() == key.dim() == value.dim() == 3
         and query.shape[1:] == key.shape[1:]
         and key.shape[:2] == value.shape[:2]
-        and tuple(beta.shape) == (query.size(1),)
+        and beta.shape == query.shape[1:2]
     )
     if not fits:
         raise InputError(
             "expected query (N_target, heads, C), key (N_source, heads, C), value "
-            f"(N_source, heads, C') and beta (heads,) (got {shapes})"
+            f"(N_source, heads, C') and beta (heads,) (got query {tuple(query.shape)}, key "
+            f"{tuple(key.shape)}, value {tuple(value.shape)} and beta {tuple(beta.shape)})"
         )

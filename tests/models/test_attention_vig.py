@@ -165,3 +165,18 @@ def test_unequal_lattices_are_refused_with_both_sizes(nano):
     graphs = [ImageToGraph(16)(torch.rand(3, 32, side)) for side in (32, 48)]
     with pytest.raises(InputError, match=r"\(2, 2\) and \(2, 3\)"):
         nano(Batch.from_data_list(graphs))
+
+
+@pytest.mark.slow
+def test_exports_to_onnx(nano, tmp_path):
+    import onnxruntime
+
+    nano.eval()
+    images = torch.randn(2, 3, 32, 32)
+    program = torch.onnx.export(nano, (images,), dynamo=True, opset_version=18, verbose=False)
+    program.save(str(tmp_path / "nano.onnx"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "nano.onnx"))
+    (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    assert torch.allclose(torch.from_numpy(logits), nano(images), atol=1e-5)
+    exported = torch.export.export(nano, (images,)).module()
+    assert torch.allclose(exported(images), nano(images), atol=1e-5)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from pyg_avig import AxialGraph, CrossAttnConv, InputError
+from pyg_avig import AxialGraph, CrossAttnConv, InputError, freeze_beta
 
 EDGES = torch.tensor([[0, 1, 2, 3, 3, 2], [0, 0, 1, 1, 0, 3]])
 LATTICE = AxialGraph((2, 3), (1, 2), batch_size=2)
@@ -243,9 +243,128 @@ def test_bad_options(options, message):
 @pytest.mark.parametrize("weights", [None, True])
 def test_bad_input(weights):
     conv = CrossAttnConv(3, 4)
-    with pytest.raises(InputError, match=r"shape \(N, 3\) \(got \(4, 5\)\)"):
-        conv(torch.randn(4, 5), EDGES, weights)
+    with pytest.raises(InputError, match=r"shape \(N, 3\) or .* \(got \(4, 5\)\)"):
+        conv(torch.randn(4, 5), EDGES, return_attention_weights=weights)
     with pytest.raises(IndexError, match=r"interval \[0, 2\)"):
-        conv(torch.randn(2, 3), EDGES, weights)
-    with pytest.raises(InputError, match=r"integer tensor of shape \(2, E\)"):
-        conv(torch.randn(4, 3), EDGES.float(), weights)
+        conv(torch.randn(2, 3), EDGES, return_attention_weights=weights)
+    with pytest.raises(InputError, match=r"integer (tensor of shape \(2, E\)|dtype)"):
+        conv(torch.randn(4, 3), EDGES.float(), return_attention_weights=weights)
+
+
+def test_edge_features_enter_keys_and_values():
+    conv = CrossAttnConv(5, 4, heads=2, edge_dim=3).double()
+    x, edge_attr = torch.randn(4, 5).double(), torch.randn(6, 3).double()
+    out, (_, alpha) = conv(x, EDGES, edge_attr, return_attention_weights=True)
+    q, k, v = (lin(x).view(4, 2, 4) for lin in (conv.lin_query, conv.lin_key, conv.lin_value))
+    e = conv.lin_edge(edge_attr).view(6, 2, 4)
+    message = torch.zeros(4, 2, 4, dtype=torch.double)
+    for n, (j, i) in enumerate(EDGES.T.tolist()):
+        s = torch.cosine_similarity(q[i], k[j] + e[n], dim=-1)
+        a = torch.exp(-(1 - s))
+        assert torch.allclose(alpha[n], a)
+        message[i] += a.unsqueeze(-1) * (v[j] + e[n])
+    expected = conv.lin_update(torch.cat([x, message.flatten(1)], 1))
+    assert torch.allclose(out, expected)
+    # In another order of the edges, and on a lattice, whose edges have an order too.
+    order = torch.randperm(6)
+    assert torch.allclose(conv(x, EDGES[:, order], edge_attr[order]), expected)
+    lattice = AxialGraph((2, 2))
+    edge_attr = torch.randn(lattice.num_edges, 3).double()
+    assert torch.allclose(conv(x, lattice, edge_attr), conv(x, lattice.edge_index, edge_attr))
+
+
+def test_gradcheck_of_edge_features():
+    conv = CrossAttnConv(3, 2, edge_dim=2, heads=2).double()
+    x = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
+    edge_attr = torch.randn(6, 2, dtype=torch.double, requires_grad=True)
+    assert gradcheck(lambda x, e: conv(x, EDGES, e), (x, edge_attr))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
+def test_the_values_of_a_matrix_are_edge_features_by_default():
+    conv = CrossAttnConv(5, 4, edge_dim=1)
+    x = torch.randn(4, 5)
+    value = torch.tensor([0.5, -1.0, 2.0, 3.0, 0.1, 0.2])
+    matrix = torch.sparse_coo_tensor(EDGES.flip(0), value, (4, 4)).coalesce()
+    assert torch.allclose(conv(x, matrix), conv(x, EDGES, value), atol=1e-6)
+
+
+def test_residual_is_a_linear_map_before_the_activation():
+    conv = CrossAttnConv(5, 4, heads=2, residual=True, act="relu")
+    bare = CrossAttnConv(5, 4, heads=2)
+    bare.load_state_dict(conv.state_dict(), strict=False)
+    x = torch.randn(4, 5)
+    assert torch.allclose(conv(x, EDGES), (bare(x, EDGES) + conv.res(x)).relu(), atol=1e-6)
+
+
+@pytest.mark.parametrize("graph", [EDGES, AxialGraph((2, 2))], ids=["edges", "lattice"])
+def test_several_sets_of_features_on_one_graph(graph):
+    conv = CrossAttnConv(5, 4, heads=2, normalize=True)
+    x = torch.randn(3, 4, 5)
+    out, (edges, alpha) = conv(x, graph, return_attention_weights=True)
+    for b in range(3):
+        one, (_, weights) = conv(x[b], graph, return_attention_weights=True)
+        assert torch.allclose(out[b], one, atol=1e-6)
+        assert torch.allclose(alpha[b], weights)
+    assert torch.allclose(conv(x, graph), out, atol=1e-6)
+    assert edges.shape == (2, alpha.size(1))
+
+
+def test_several_sets_of_bipartite_features_with_edge_features():
+    conv = CrossAttnConv((5, 6), 4, edge_dim=2)
+    source, target, edge_attr = torch.randn(3, 4, 5), torch.randn(3, 2, 6), torch.randn(4, 2)
+    edges = torch.tensor([[0, 1, 2, 3], [0, 0, 1, 1]])
+    out = conv((source, target), edges, edge_attr)
+    for b in range(3):
+        assert torch.allclose(out[b], conv((source[b], target[b]), edges, edge_attr), atol=1e-6)
+
+
+def test_freeze_beta():
+    model = torch.nn.Sequential(CrossAttnConv(3, 4), torch.nn.Sequential(CrossAttnConv(4, 4)))
+    assert freeze_beta(model) is model
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {"0.log_beta", "1.0.log_beta"}
+    freeze_beta(model, frozen=False)
+    assert all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "call", "message"),
+    [
+        ({"edge_dim": 3}, {}, r"edge_attr of shape \(6, 3\).*got None"),
+        ({"edge_dim": 3}, {"edge_attr": torch.ones(5, 3)}, r"\(6, 3\).*got \(5, 3\)"),
+        ({"edge_dim": 3}, {"edge_attr": torch.ones(6, 2)}, r"\(6, 3\).*got \(6, 2\)"),
+        ({}, {"edge_attr": torch.ones(6, 2)}, "made without edge_dim"),
+        ({}, {"size": (5, 4)}, r"expected \(5, 4\) source and target.*got \(4, 4\)"),
+        ({}, {"x": (torch.ones(2, 4, 3), torch.ones(3, 4, 3))}, "as many sets"),
+        ({}, {"x": torch.ones(4, 3).double()}, "one dtype .got torch.float64 and torch.float32"),
+        ({}, {"x": torch.ones(4, 3, device="meta")}, "one device .got meta and cpu"),
+        ({}, {"edge_index": EDGES.to("meta")}, "one device .got meta and cpu"),
+        (
+            {"flow": "target_to_source"},
+            {"edge_index": torch.eye(4).to_sparse()},
+            "got a sparse matrix",
+        ),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
+)
+def test_what_does_not_fit_names_both_sides(options, call, message):
+    conv = CrossAttnConv(3, 4, **options)
+    call = {"x": torch.ones(4, 3), "edge_index": EDGES, **call}
+    with pytest.raises(InputError, match=message):
+        conv(**call)
+
+
+def test_tracing_leaves_no_trace():
+    conv, graph = CrossAttnConv(3, 4, dropout=0.5).eval(), AxialGraph((2, 2))
+    x = torch.randn(4, 3)
+    expected = conv(x, graph)
+
+    class Weights(torch.nn.Module):
+        def forward(self, x):
+            return conv(x, graph, return_attention_weights=True)[0] + conv(x, graph)
+
+    program = torch.export.export(Weights(), (x,))
+    assert torch.allclose(program.module()(x), 2 * expected, atol=1e-6)
+    assert type(graph.edge_index) is torch.Tensor
+    assert type(conv(x, graph)) is torch.Tensor

@@ -1,0 +1,92 @@
+"""Every way in which PyG writes an adjacency, as one edge list."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.typing import SparseTensor
+from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
+from torch_geometric.utils.sparse import set_sparse_value
+
+from pyg_avig.errors import InputError
+from pyg_avig.graphs.axial import AxialGraph
+
+Adjacency: TypeAlias = Tensor | SparseTensor | AxialGraph
+"""An edge list (2, E), source to target, of any integer dtype; an ``EdgeIndex``; a
+transposed adjacency matrix (N_target, N_source) as a torch.sparse tensor (COO, CSR, CSC) or
+a ``torch_sparse.SparseTensor``; an :class:`AxialGraph`."""
+
+
+class EdgeList(NamedTuple):
+    """The edges of an adjacency, in its own order."""
+
+    edge_index: Tensor
+    """(2, E), int64, source to target."""
+    value: Tensor | None
+    """The values of a sparse matrix, (E, ...)."""
+
+
+def is_sparse_matrix(adjacency: Adjacency) -> bool:
+    """Whether the adjacency is a matrix (whose rows are the targets)."""
+    return isinstance(adjacency, SparseTensor) or is_torch_sparse_tensor(adjacency)
+
+
+def to_edge_list(adjacency: Adjacency) -> EdgeList:
+    """The edges of any adjacency.
+
+    Raises:
+        InputError: If it is none of :data:`Adjacency`.
+    """
+    if isinstance(adjacency, AxialGraph):
+        return EdgeList(adjacency.edge_index, None)
+    if is_sparse_matrix(adjacency):
+        edge_index, value = to_edge_index(adjacency)
+        if isinstance(adjacency, SparseTensor) and not adjacency.has_value():
+            value = None
+        return EdgeList(edge_index.flip(0), value)
+    if not isinstance(adjacency, Tensor) or adjacency.dim() != 2 or adjacency.size(0) != 2:
+        shape = f" of shape {tuple(adjacency.shape)}" if isinstance(adjacency, Tensor) else ""
+        raise InputError(
+            "expected edge_index as an integer tensor of shape (2, E), a sparse matrix or an "
+            f"AxialGraph (got {type(adjacency).__name__}{shape})"
+        )
+    if adjacency.is_floating_point() or adjacency.dtype == torch.bool or adjacency.is_complex():
+        raise InputError(f"expected edge_index of an integer dtype (got {adjacency.dtype})")
+    if isinstance(adjacency, EdgeIndex):
+        adjacency = adjacency.as_tensor()
+    return EdgeList(adjacency.long(), None)
+
+
+def with_value(adjacency: Adjacency, value: Tensor) -> Any:
+    """A sparse matrix with the edges of ``adjacency`` and new values (E, ...)."""
+    if isinstance(adjacency, SparseTensor):
+        return adjacency.set_value(value, layout="coo")
+    return set_sparse_value(adjacency, value)
+
+
+def check_edges(
+    edge_index: Tensor, num_sources: int, num_targets: int, device: torch.device
+) -> None:
+    """Refuse an edge list (2, E) that names nodes which are not there.
+
+    Raises:
+        InputError: If it lies on another device than the features.
+        IndexError: With the valid range.
+    """
+    if edge_index.device != device:
+        raise InputError(
+            f"expected edges and features on one device (got {edge_index.device} and {device})"
+        )
+    # Looking at the values would break a compiled graph and stall an accelerator.
+    if torch.compiler.is_compiling() or edge_index.device.type != "cpu" or edge_index.numel() == 0:
+        return
+    for row, name, limit in ((0, "source", num_sources), (1, "target", num_targets)):
+        low, high = (int(v) for v in edge_index[row].aminmax())
+        if low < 0 or high >= limit:
+            raise IndexError(
+                f"edge_index[{row}] must lie in the interval [0, {limit}), the {name} nodes "
+                f"(got values from {low} to {high})"
+            )

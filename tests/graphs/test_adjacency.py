@@ -1,0 +1,79 @@
+import pytest
+import torch
+from torch_geometric import EdgeIndex
+
+from pyg_avig import AxialGraph, InputError
+from pyg_avig.graphs.adjacency import check_edges, to_edge_list, with_value
+
+EDGES = torch.tensor([[3, 1, 0, 2], [0, 0, 2, 1]])
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Sparse (CS[CR] tensor support|invariant checks):UserWarning"
+)
+
+
+def matrix():
+    return torch.sparse_coo_tensor(EDGES.flip(0), torch.arange(4.0), (3, 4)).coalesce()
+
+
+def edges_and_values(adjacency):
+    edge_index, value = to_edge_list(adjacency)
+    assert edge_index.dtype == torch.int64
+    assert type(edge_index) is torch.Tensor
+    return set(zip(*edge_index.tolist(), value.tolist(), strict=True))
+
+
+def test_matrices_are_read_by_target_and_source():
+    expected = set(zip(*EDGES.tolist(), [0.0, 1.0, 2.0, 3.0], strict=True))
+    for adjacency in (matrix(), matrix().to_sparse_csr(), matrix().to_sparse_csc()):
+        assert edges_and_values(adjacency) == expected
+
+
+def test_new_values_go_to_their_edges():
+    for adjacency in (matrix(), matrix().to_sparse_csr(), matrix().to_sparse_csc()):
+        value = to_edge_list(adjacency).value
+        weighted = with_value(adjacency, value + 10)
+        rows, columns = matrix().indices()
+        expected = torch.zeros(3, 4).index_put((rows, columns), matrix().values() + 10)
+        assert torch.equal(weighted.to_dense(), expected)
+
+
+@pytest.mark.parametrize(
+    "edges", [EDGES, EDGES.int(), EDGES.to(torch.uint8), EdgeIndex(EDGES, sparse_size=(4, 3))]
+)
+def test_edge_lists_keep_their_order(edges):
+    edge_index, value = to_edge_list(edges)
+    assert torch.equal(edge_index, EDGES)
+    assert value is None
+
+
+def test_lattices_give_their_edges():
+    graph = AxialGraph((2, 3))
+    assert to_edge_list(graph).edge_index is graph.edge_index
+
+
+@pytest.mark.parametrize(
+    ("adjacency", "message"),
+    [
+        (torch.zeros(3, 4).long(), r"got Tensor of shape \(3, 4\)"),
+        (torch.zeros(2).long(), r"got Tensor of shape \(2,\)"),
+        (EDGES.float(), "integer dtype .got torch.float32"),
+        (EDGES.bool(), "integer dtype .got torch.bool"),
+        ([[0], [1]], "got list"),
+        (None, "got NoneType"),
+    ],
+)
+def test_what_is_no_adjacency_is_refused(adjacency, message):
+    with pytest.raises(InputError, match=message):
+        to_edge_list(adjacency)
+
+
+def test_nodes_that_are_not_there_are_named():
+    cpu = torch.device("cpu")
+    check_edges(EDGES, 4, 3, cpu)
+    with pytest.raises(IndexError, match=r"edge_index\[0\].*\[0, 3\), the source nodes"):
+        check_edges(EDGES, 3, 3, cpu)
+    with pytest.raises(IndexError, match=r"edge_index\[1\].*\[0, 2\), the target nodes"):
+        check_edges(EDGES, 4, 2, cpu)
+    with pytest.raises(InputError, match="one device .got cpu and meta"):
+        check_edges(EDGES, 4, 3, torch.device("meta"))
