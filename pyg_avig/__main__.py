@@ -1,10 +1,15 @@
 """`python -m pyg_avig`, also installed as `pyg-avig`."""
 
+import os
 import sys
+import warnings
 
 
 def main() -> int:
     """Run the command line; the exit status."""
+    # Said by our dependencies of each other, to nobody who could do anything about it.
+    warnings.filterwarnings("ignore", message=r".torch\.jit\.", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r".isinstance\(treespec, LeafSpec\).")
     try:
         from pyg_avig.train import cli
     except ModuleNotFoundError as error:
@@ -14,7 +19,11 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    return cli.main()
+    try:
+        return cli.main()
+    except BrokenPipeError:  # Whoever reads our output has had enough, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyg_avig.errors import InputError
+from pyg_avig.models import AttentionViG
 from pyg_avig.nn import attention_weights
 
 
 def neighbor_weights(
-    model: nn.Module,
+    model: AttentionViG,
     image: Tensor,
     node: tuple[int, int],
     path: str | Path | None = None,
@@ -29,7 +30,7 @@ def neighbor_weights(
     mean over its heads. The node is outlined in red.
 
     Args:
-        model: An :class:`~pyg_avig.models.AttentionViG`; drawn in evaluation mode.
+        model: The model; drawn in evaluation mode.
         image: What the model takes: one image (C, H, W), or several (B, C, H, W), a row
             of panels each.
         node: A pixel (row, column); the node of each stage is the one that covers it.
@@ -39,8 +40,12 @@ def neighbor_weights(
         The figure.
 
     Raises:
-        InputError: If the pixel lies outside the image.
+        InputError: If the pixel lies outside the image, or model or image are of another kind.
     """
+    if not isinstance(model, AttentionViG):
+        raise InputError(f"expected an AttentionViG (got {type(model).__name__})")
+    if not isinstance(image, Tensor) or image.dim() not in (3, 4):
+        raise InputError("expected image as a tensor (C, H, W) or (B, C, H, W)")
     images = image if image.dim() == 4 else image.unsqueeze(0)
     height, width = images.shape[-2:]
     row, column = node
@@ -49,13 +54,18 @@ def neighbor_weights(
             f"expected node as a pixel (row, column) of an image of {height} x {width} (got {node})"
         )
 
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     try:
         weights = attention_weights(model.eval(), images)
     finally:
-        model.train(training)
+        for module, training in modes.items():
+            module.training = training
 
-    stages: list[dict[str, Any]] = list(model.feature_info)  # type: ignore[arg-type]
+    stages = [
+        s for s in model.feature_info if any(n.startswith(s["module"] + ".") for n in weights)
+    ]
+    if not stages:
+        raise InputError("expected a model with a Grapher in one of its stages")
     figure = Figure(figsize=(2.6 * len(stages) + 1, 2.8 * len(images)), layout="constrained")
     panels = figure.subplots(len(images), len(stages), squeeze=False)
     for s, stage in enumerate(stages):

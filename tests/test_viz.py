@@ -55,9 +55,11 @@ def test_colours_are_the_weights(model):
 
 def test_leaves_the_model_in_its_mode(model):
     model.train()
+    model.stages[0].eval()
     before = {name: b.clone() for name, b in model.named_buffers()}
     neighbor_weights(model, torch.randn(1, 32, 32), (0, 0))
     assert model.training
+    assert not model.stages[0].training
     assert all(torch.equal(b, before[name]) for name, b in model.named_buffers())
 
 

@@ -18,8 +18,11 @@ class Digits(ImageGraphDataModule):
     the rest for validation, both stratified and the same in every run.
 
     Args:
+        image_size: See :class:`ImageGraphDataModule`.
+        batch_size: See :class:`ImageGraphDataModule`.
+        num_workers: See :class:`ImageGraphDataModule`.
+        augmentation: See :class:`ImageGraphDataModule`.
         limit: Keep this many images of each split, for a quick trial.
-        **kwargs: See :class:`ImageGraphDataModule`.
     """
 
     classes: ClassVar = [str(digit) for digit in range(10)]
@@ -44,7 +47,7 @@ class Digits(ImageGraphDataModule):
         rest, test = _split(np.arange(len(labels)), labels, 0.2)
         train, val = _split(rest, labels, 0.1)
         self.splits = {
-            name: ArrayImages(pixels[index[: self.limit]], labels[index[: self.limit]])
+            name: ArrayImages(pixels[index], labels[index], self.limit)
             for name, index in (("train", train), ("val", val), ("test", test))
         }
 

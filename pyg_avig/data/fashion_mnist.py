@@ -32,8 +32,11 @@ class FashionMNIST(ImageGraphDataModule):
             the Debian package ``dataset-fashion-mnist``, then in the user's cache, and
             downloads them there with torchvision if they are in neither.
         download: Download them into ``root`` if they are not there.
+        image_size: See :class:`ImageGraphDataModule`.
+        batch_size: See :class:`ImageGraphDataModule`.
+        num_workers: See :class:`ImageGraphDataModule`.
+        augmentation: See :class:`ImageGraphDataModule`.
         limit: Keep this many images of each split, for a quick trial.
-        **kwargs: See :class:`ImageGraphDataModule`.
     """
 
     classes: ClassVar = [
@@ -83,16 +86,20 @@ class FashionMNIST(ImageGraphDataModule):
                     f"{folder}: expected images (N, H, W) and as many labels "
                     f"(got {images.shape} and {labels.shape})"
                 )
+            if labels.max(initial=0) >= len(self.classes):
+                raise InputError(
+                    f"{folder}: expected labels below {len(self.classes)} (got {labels.max()})"
+                )
             arrays[split] = images, labels
         images, labels = arrays["train"]
         order = np.random.default_rng(0).permutation(len(images))
         num_val = min(self.num_val, len(images) // 5)
-        val, train = order[:num_val][: self.limit], order[num_val:][: self.limit]
+        val, train = order[:num_val], order[num_val:]
         test_images, test_labels = arrays["test"]
         self.splits = {
-            "train": ArrayImages(images[train], labels[train]),
-            "val": ArrayImages(images[val], labels[val]),
-            "test": ArrayImages(test_images[: self.limit], test_labels[: self.limit]),
+            "train": ArrayImages(images[train], labels[train], self.limit),
+            "val": ArrayImages(images[val], labels[val], self.limit),
+            "test": ArrayImages(test_images, test_labels, self.limit),
         }
 
     def _find(self, download: bool) -> Path:

@@ -68,7 +68,8 @@ class ImageGraphDataModule(pl.LightningDataModule):
     A subclass fills ``splits`` in :meth:`setup` and states ``classes`` and ``channels``.
 
     Args:
-        image_size: Side that every image is resized to, in pixels.
+        image_size: Side of the model's input, in pixels: for evaluation an image's shorter
+            side is resized to it and the middle cropped.
         batch_size: Images in a batch, on each device.
         num_workers: Worker processes a loader; 0 loads in the main process.
         augmentation: Arguments of timm's ``create_transform`` for training.
@@ -103,16 +104,31 @@ class ImageGraphDataModule(pl.LightningDataModule):
 
     def loader(self, split: str, training: bool = False) -> DataLoader:
         """The loader of a split: augmented and shuffled if ``training``."""
-        transform = (
-            create_transform(**self.data_config, is_training=True, **self.augmentation)
-            if training
-            else eval_transform(self.data_config)
-        )
+        # Not in the constructor, whose errors the command line's parser would wrap.
+        for name, least in (("batch_size", 1), ("num_workers", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least} (got {getattr(self, name)})")
+        images = self.splits[split]
+        transform = eval_transform(self.data_config)
+        if training:
+            if min(len(images), self.batch_size) < 2:
+                raise InputError(
+                    "expected at least 2 images in a training batch, as BatchNorm needs (got "
+                    f"batch_size {self.batch_size} and {len(images)} images)"
+                )
+            try:
+                transform = create_transform(
+                    **self.data_config, is_training=True, **self.augmentation
+                )
+            except TypeError as error:
+                raise InputError(
+                    f"expected augmentation as arguments of timm's create_transform ({error})"
+                ) from None
         return DataLoader(
-            ImageGraphs(self.splits[split], transform),
+            ImageGraphs(images, transform),
             batch_size=self.batch_size,
             shuffle=training,
-            drop_last=training and len(self.splits[split]) > self.batch_size,
+            drop_last=training and len(images) > self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
@@ -131,11 +147,19 @@ class ImageGraphDataModule(pl.LightningDataModule):
 
 
 class ArrayImages:
-    """Images held as a uint8 array (M, H, W), grey."""
+    """Grey images held as a uint8 array (M, H, W), with their labels (M,).
 
-    def __init__(self, pixels: Any, labels: Any) -> None:
-        self.pixels = pixels
-        self.labels = labels
+    Args:
+        pixels: The images.
+        labels: Their classes.
+        limit: Keep this many; ``None`` keeps all.
+    """
+
+    def __init__(self, pixels: Any, labels: Any, limit: int | None = None) -> None:
+        if limit is not None and limit < 1:
+            raise InputError(f"limit must be at least 1 (got {limit})")
+        self.pixels = pixels[:limit]
+        self.labels = labels[:limit]
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -35,7 +35,7 @@ def is_sparse_matrix(adjacency: Adjacency) -> bool:
 
 
 def to_edge_list(adjacency: Adjacency) -> EdgeList:
-    """The edges of any adjacency.
+    """The edges of any adjacency, on its own device.
 
     Raises:
         InputError: If it is none of :data:`Adjacency`.
@@ -65,6 +65,20 @@ def with_value(adjacency: Adjacency, value: Tensor) -> Any:
     if isinstance(adjacency, SparseTensor):
         return adjacency.set_value(value, layout="coo")
     return set_sparse_value(adjacency, value)
+
+
+def check_lattice(graph: AxialGraph, num_sources: int, num_targets: int) -> None:
+    """Refuse a lattice that has not as many nodes as there are features.
+
+    Raises:
+        InputError: With both numbers.
+    """
+    for name, number in (("source", num_sources), ("target", num_targets)):
+        if number != graph.num_nodes:
+            raise InputError(
+                f"expected features of {graph.num_nodes} {name} nodes, as {graph} has "
+                f"(got {number})"
+            )
 
 
 def check_edges(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,15 +55,15 @@ class AxialGraph:
         self.stride = _positive_ints("stride", stride)
         if not 1 <= len(self.size) <= 3:
             raise InputError(f"size must have one to three axes (got {self.size})")
-        if isinstance(stride, int):
+        if isinstance(stride, _INTEGERS):
             self.stride = self.stride * len(self.size)
         if len(self.stride) != len(self.size):
             raise InputError(
                 f"stride must be an int or have one value per axis of size "
                 f"{self.size} (got {self.stride})"
             )
-        if batch_size < 0:
-            raise InputError(f"batch_size must not be negative (got {batch_size})")
+        if not isinstance(batch_size, _INTEGERS) or batch_size < 0:
+            raise InputError(f"batch_size must be an int, not negative (got {batch_size!r})")
         self.batch_size = batch_size
         self.device = torch.device("cpu" if device is None else device)
         self._edge_index: Tensor | None = None
@@ -104,15 +105,30 @@ class AxialGraph:
         A node's edges come axis by axis, nearest hop first. Do not write into it.
         """
         if self._edge_index is None:
-            edge_index = _lattice_edge_index(self.size, self.stride)
-            if self.batch_size != 1:
-                first = torch.arange(self.batch_size) * self.num_nodes_per_graph
-                edge_index = (edge_index.unsqueeze(1) + first.view(1, -1, 1)).flatten(1)
-            edge_index = edge_index.to(self.device)
+            # What is kept must be an ordinary tensor, whatever mode it is first asked for in.
+            with torch.inference_mode(False):
+                edge_index = self._build_edge_index()
             if type(edge_index) is not Tensor:  # A tracer's stand-in must not outlive the trace.
                 return edge_index
             self._edge_index = edge_index
         return self._edge_index
+
+    def _build_edge_index(self) -> Tensor:
+        per_graph = self.num_nodes_per_graph
+        nodes = torch.arange(per_graph, device="cpu").view(self.size)
+        sources = [
+            nodes.roll(hop, dims=axis).flatten()
+            for axis in range(self.num_axes)
+            for hop in range(self.stride[axis], self.size[axis], self.stride[axis])
+        ]
+        if not sources:
+            return torch.empty(2, 0, dtype=torch.long, device=self.device)
+        source = torch.stack(sources, dim=1)
+        target = nodes.view(-1, 1).expand_as(source)
+        edge_index = torch.stack([source.flatten(), target.flatten()])
+        first = torch.arange(self.batch_size, device="cpu") * per_graph
+        edge_index = (edge_index.unsqueeze(1) + first.view(1, -1, 1)).flatten(1)
+        return edge_index.to(self.device)
 
     @property
     def batch(self) -> Tensor:
@@ -146,21 +162,13 @@ class AxialGraph:
 
 
 def _positive_ints(name: str, value: int | Sequence[int]) -> tuple[int, ...]:
-    values = (value,) if isinstance(value, int) else tuple(value)
-    if not all(isinstance(v, int) and v > 0 for v in values):
+    values = (value,) if isinstance(value, _INTEGERS) else value
+    if not isinstance(values, Sequence) or not all(
+        isinstance(v, _INTEGERS) and v > 0 for v in values
+    ):
         raise InputError(f"{name} must be a positive int or several (got {value!r})")
-    return values
+    return tuple(int(v) if isinstance(v, np.integer) else v for v in values)
 
 
-def _lattice_edge_index(size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    nodes = torch.arange(math.prod(size)).view(size)
-    sources = [
-        nodes.roll(hop, dims=axis).flatten()
-        for axis in range(len(size))
-        for hop in range(stride[axis], size[axis], stride[axis])
-    ]
-    if not sources:
-        return torch.empty(2, 0, dtype=torch.long)
-    source = torch.stack(sources, dim=1)
-    target = nodes.view(-1, 1).expand_as(source)
-    return torch.stack([source.flatten(), target.flatten()])
+# A traced program has symbolic sizes.
+_INTEGERS = (int, np.integer, torch.SymInt)

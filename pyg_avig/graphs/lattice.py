@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -30,6 +31,10 @@ def lattice_size(data: Data) -> tuple[int, ...]:
 
 def nodes_to_grid(x: Tensor, size: Sequence[int]) -> Tensor:
     """View node features (B * N, C) as a channels-last batch (B, C, *size); no copy."""
+    if x.dim() != 2 or x.size(0) % math.prod(size):
+        raise InputError(
+            f"expected node features (B * N, C) of lattices {tuple(size)} (got {tuple(x.shape)})"
+        )
     grid = x.view(-1, *size, x.size(-1))
     return grid.movedim(-1, 1)
 
@@ -53,6 +58,11 @@ def graph_images(data: Data) -> Tensor:
     if (p_h, p_w) == (1, 1):
         return grid
     rows, columns = size
+    if data.x.size(1) % (p_h * p_w):
+        raise InputError(
+            f"expected patches of {p_h} x {p_w} pixels, C * {p_h * p_w} values each "
+            f"(got {data.x.size(1)})"
+        )
     patches = grid.reshape(len(grid), -1, p_h, p_w, rows, columns)
     return patches.permute(0, 1, 4, 2, 5, 3).reshape(len(grid), -1, rows * p_h, columns * p_w)
 

@@ -65,6 +65,10 @@ class AttentionViG(nn.Module):
         - **input:** images :math:`(B, C, H, W)` with :math:`H, W \ge 32`, or a PyG
           ``Data`` or ``Batch`` of one lattice size
         - **output:** logits :math:`(B, \text{num\_classes})`
+
+    Raises:
+        InputError: If the images have another shape or dtype, the graphs of a batch differ in
+            size, or, on the CPU, if pixels are NaN or infinite.
     """
 
     def __init__(
@@ -89,6 +93,12 @@ class AttentionViG(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        per_stage = (channels, irb_depths, grapher_depths, graph_strides, heads)
+        if len({len(values) for values in per_stage}) != 1:
+            raise InputError(
+                "channels, irb_depths, grapher_depths, graph_strides and heads must have one "
+                f"value a stage each (got {', '.join(map(str, per_stage))})"
+            )
         self.in_chans = in_chans
         self.num_features = channels[-1]
         self.feature_info: list[dict] = []
@@ -153,11 +163,7 @@ class AttentionViG(nn.Module):
         """The last stage's features, (B, C, H', W')."""
         if isinstance(x, Data):
             x = graph_images(x)
-        if x.dim() != 4 or x.size(1) != self.in_chans or min(x.shape[2:]) < MIN_SIDE:
-            raise InputError(
-                f"expected images of shape (B, {self.in_chans}, H, W), H and W at least "
-                f"{MIN_SIDE}, or graphs of them (got {tuple(x.shape)})"
-            )
+        x = _checked_images(x, self.in_chans, next(self.parameters()).dtype)
         return self.stages(self.stem(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -279,10 +285,28 @@ class Head(nn.Module):
         return bool(self.pool.pool_type)
 
 
+@torch.fx.wrap
+def _checked_images(x: Tensor, in_chans: int, dtype: torch.dtype) -> Tensor:
+    if x.dim() != 4 or x.size(1) != in_chans or min(x.shape[2:]) < MIN_SIDE:
+        raise InputError(
+            f"expected images of shape (B, {in_chans}, H, W), H and W at least {MIN_SIDE}, or "
+            f"graphs of them (got {tuple(x.shape)})"
+        )
+    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+        raise InputError(f"expected images of the model's dtype {dtype} (got {x.dtype})")
+    # Looking at the values would break a compiled graph and stall an accelerator.
+    eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    if eager_cpu and not x.isfinite().all():
+        bad = int((~x.isfinite()).sum())
+        raise InputError(f"expected finite pixels (got NaN or infinity in {bad} of them)")
+    return x
+
+
 def _drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:
     """Rates of each block, by stage, growing linearly from 0 to ``last``."""
-    rates = torch.linspace(0, last, sum(depths)).split(list(depths))
-    return [stage.tolist() for stage in rates]
+    step = last / max(sum(depths) - 1, 1)
+    rates = [step * i for i in range(sum(depths))]
+    return [[rates.pop(0) for _ in range(depth)] for depth in depths]
 
 
 def _conv_norm(

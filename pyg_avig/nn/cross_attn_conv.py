@@ -18,6 +18,7 @@ from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import (
     Adjacency,
     check_edges,
+    check_lattice,
     is_sparse_matrix,
     to_edge_list,
     with_value,
@@ -103,6 +104,14 @@ class CrossAttnConv(MessagePassing):
     ) -> None:
         kwargs.setdefault("aggr", "add")
         super().__init__(node_dim=0, **kwargs)
+        if heads < 1 or out_channels < 1:
+            raise InputError(
+                f"heads and out_channels must be positive (got {heads} and {out_channels})"
+            )
+        if not 0 <= dropout <= 1:
+            raise InputError(f"dropout must lie in [0, 1] (got {dropout})")
+        if self.aggr is None or isinstance(self.aggr, list):
+            raise InputError(f"aggr must be one aggregation (got {self.aggr!r})")
         if not 0 < beta <= MAX_BETA:
             raise InputError(f"beta must lie in (0, {MAX_BETA:g}] (got {beta})")
         get_affinity(affinity)
@@ -300,8 +309,9 @@ class CrossAttnConv(MessagePassing):
             or self.aggr not in ("add", "sum")
             or self.flow != "source_to_target"
             or self.decomposed_layers > 1
-            or type(self).message is not CrossAttnConv.message
-            or type(self).edge_update is not CrossAttnConv.edge_update
+            or any(
+                getattr(type(self), name) is not getattr(CrossAttnConv, name) for name in _STAGES
+            )
             or any(hooks for name, hooks in vars(self).items() if name in _EDGE_HOOKS)
         )
 
@@ -321,6 +331,9 @@ class CrossAttnConv(MessagePassing):
                 "transpose it and use flow='source_to_target')"
             )
         edges, value = to_edge_list(adjacency)
+        if isinstance(adjacency, AxialGraph):
+            check_lattice(adjacency, num_sources, num_targets)
+            edges = edges.to(self.log_beta.device)
         check_edges(edges, *self._in_order(num_sources, num_targets), self.log_beta.device)
         if self.lin_edge is None:
             return edges, None
@@ -413,14 +426,9 @@ def freeze_beta(module: torch.nn.Module, frozen: bool = True) -> torch.nn.Module
     return module
 
 
+_STAGES = ("edge_update", "message", "aggregate", "message_and_aggregate", "update")
 _EDGE_HOOKS = {
     f"_{stage}_forward_{kind}"
-    for stage in (
-        "propagate",
-        "message",
-        "aggregate",
-        "message_and_aggregate",
-        "edge_update",
-    )
+    for stage in ("propagate", *_STAGES)
     for kind in ("pre_hooks", "hooks")
 }

@@ -4,6 +4,9 @@ Where the stride :math:`K` divides an axis, its nodes fall into :math:`K` residu
 classes, and each class is a complete graph: the sum over neighbours is a batch of small
 dense products. Where it does not divide, the axis is one class whose edges are a
 circulant mask.
+
+Non-edges within a class weigh zero, and zero times NaN or infinity is NaN: values that are not
+finite spread further than along the edges.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.adjacency import Adjacency, check_edges, to_edge_list
+from pyg_avig.graphs.adjacency import Adjacency, check_edges, check_lattice, to_edge_list
 from pyg_avig.graphs.axial import AxialGraph
 from pyg_avig.ops import axial, reference
 from pyg_avig.ops.affinity import get_affinity
@@ -54,6 +54,8 @@ def cross_attention(
     """
     get_affinity(affinity)
     _check_shapes(query, key, value, beta)
+    if isinstance(graph, AxialGraph):
+        check_lattice(graph, key.size(0), query.size(0))
     if backend is None:
         backend = next(name for name in _BACKENDS if refusal(name, graph) is None)
     elif (reason := refusal(backend, graph)) is not None:
@@ -76,16 +78,13 @@ def refusal(backend: str, graph: Adjacency) -> str | None:
 
 
 def _axial(query, key, value, graph, beta, affinity, dropout) -> Tensor:
-    for name, x in (("query", query), ("key", key)):
-        if x.size(0) != graph.num_nodes:
-            raise InputError(
-                f"{graph} has {graph.num_nodes} nodes, but {name} has {x.size(0)} rows"
-            )
     return axial.cross_attention(query, key, value, graph, beta, affinity, dropout)
 
 
 def _edge_list(query, key, value, graph, beta, affinity, dropout) -> Tensor:
     edge_index = to_edge_list(graph).edge_index
+    if isinstance(graph, AxialGraph):  # It is implicit, so its edges go where they are needed.
+        edge_index = edge_index.to(query.device)
     check_edges(edge_index, key.size(0), query.size(0), query.device)
     return reference.cross_attention(query, key, value, edge_index, beta, affinity, dropout)
 

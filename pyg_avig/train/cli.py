@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from jsonargparse import ArgumentParser
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pyg_avig.errors import InputError
-from pyg_avig.train.checkpoint import read_checkpoint
+from pyg_avig.train.checkpoint import load_weights, read_checkpoint
 from pyg_avig.train.image_classifier import ImageClassifier
 from pyg_avig.train.predict import predict_images
 
@@ -18,10 +21,28 @@ _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
 
   pyg-avig fit      --config configs/digits/nano.yaml
   pyg-avig fit      --config configs/digits/nano.yaml --model.lr 1e-3
-  pyg-avig fit      --config configs/digits/nano.yaml --ckpt_path CHECKPOINT  (resumes)
-  pyg-avig test     --config configs/digits/nano.yaml --ckpt_path CHECKPOINT
-  pyg-avig predict  CHECKPOINT IMAGE [IMAGE ...]
+  pyg-avig fit      --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt  (resumes)
+  pyg-avig test     --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
+  pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]
+
+`pyg-avig fit --help` lists every field; RUN is the folder of a run, such as
+runs/digits-nano/version_0.
 """
+
+
+class _HelpFormatter(DefaultHelpFormatter):
+    """Keeps the line breaks of the description."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Writes a run's config beside its metrics; without a logger there is no such place."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.logger is not None:
+            super().setup(trainer, pl_module, stage)
 
 
 class CLI(LightningCLI):
@@ -31,10 +52,15 @@ class CLI(LightningCLI):
         super().__init__(
             ImageClassifier,
             pl.LightningDataModule,
+            save_config_callback=_SaveConfig,
             subclass_mode_data=True,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs={"description": _DESCRIPTION, "prog": "pyg-avig"},
+            parser_kwargs={
+                "prog": "pyg-avig",
+                "description": _DESCRIPTION,
+                "formatter_class": _HelpFormatter,
+            },
             args=args,
             **kwargs,
         )
@@ -46,29 +72,43 @@ class CLI(LightningCLI):
         del subcommands["predict"]
         return subcommands
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and look at the checkpoint before anything is built on it."""
-        super().parse_arguments(parser, args)
-        subcommand = self.config.get("subcommand")
-        path = self.config[subcommand].get("ckpt_path") if subcommand else None
-        # Lightning resolves these words itself.
-        symbolic = ("best", "last", "hpc")
-        self.checkpoint = read_checkpoint(path) if path and path not in symbolic else None
-
-    def after_instantiate_classes(self) -> None:
-        """Refuse a checkpoint of other classes than the data's."""
-        if self.checkpoint is not None:
-            theirs, ours = (
-                self.checkpoint["hyper_parameters"]["classes"],
-                self.datamodule.classes,
-            )
-            if list(theirs) != list(ours):
-                raise InputError(f"expected a checkpoint for the classes {ours} (got {theirs})")
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Tell the model what the data say of themselves."""
         for name in ("classes", "data_config"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Keep what the user asked for: Lightning would put the checkpoint's values over it."""
+
+    def after_instantiate_classes(self) -> None:
+        """Look at the checkpoint before anything is run on it, or written."""
+        if self.subcommand is None:
+            return
+        path = self.config[self.subcommand].get("ckpt_path")
+        if path is None:
+            if self.subcommand != "fit":
+                raise InputError(f"{self.subcommand} needs a checkpoint: add --ckpt_path FILE")
+            return
+        content = read_checkpoint(path)
+        theirs, ours = content["hyper_parameters"], self.model.hparams
+        for name in ("name", "model_args", "classes"):
+            if (theirs[name] or None) != (ours[name] or None):
+                raise InputError(
+                    f"{path}: expected a checkpoint with {name} {ours[name]!r}, as the config "
+                    f"says (got {theirs[name]!r}); the run's own config.yaml fits it"
+                )
+        load_weights(self.model, content, path)
+
+    def fit(self, model: pl.LightningModule, **kwargs: Any) -> None:
+        """Train; a run that cannot begin leaves no folder behind."""
+        folder = self.trainer.log_dir
+        existed = folder is None or Path(folder).exists()
+        try:
+            self.trainer.fit(model, **kwargs)
+        except InputError:
+            if not existed and not list(Path(str(folder)).rglob("*.ckpt")):
+                shutil.rmtree(str(folder), ignore_errors=True)
+            raise
 
 
 def main(args: list[str] | None = None) -> int:
@@ -78,8 +118,10 @@ def main(args: list[str] | None = None) -> int:
         if words[:1] == ["predict"]:
             return predict_images(**_predict_arguments(words[1:]))
         CLI(args)
-    except InputError as error:
-        print(f"pyg-avig: {error}", file=sys.stderr)
+    except (InputError, MisconfigurationException) as error:
+        # An error of a loader's worker process carries the worker's traceback before it.
+        message = str(error).rsplit("InputError: ", 1)[-1].strip()
+        print(f"pyg-avig: {message}", file=sys.stderr)
         return 2
     return 0
 
@@ -93,9 +135,6 @@ def _predict_arguments(args: list[str]) -> dict[str, Any]:
     parser.add_argument("checkpoint", help="A checkpoint that `pyg-avig fit` wrote.")
     parser.add_argument("images", nargs="+", help="Image files, of any size.")
     parser.add_argument(
-        "--batch_size",
-        type=int,
-        default=64,
-        help="Images that go through the model at a time.",
+        "--batch_size", type=int, default=64, help="Images that go through the model at a time."
     )
     return parser.parse_args(args).as_dict()

@@ -7,18 +7,20 @@ from typing import Any
 import pytorch_lightning as pl
 import timm
 import torch.nn.functional as F
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor
 from torch_geometric.data import Batch
 from torchmetrics.classification import MulticlassAccuracy
 
-import pyg_avig.models  # noqa: F401  (registers the models in timm)
 from pyg_avig.errors import InputError
+from pyg_avig.models import AttentionViG
+
+SCHEDULES = ("cosine", "tanh", "poly", "step", "multistep", "constant", "wsd", "rsqrt")
 
 
 class ImageClassifier(pl.LightningModule):
-    """A timm model on batches of image graphs, trained with timm's optimisers.
+    """AttentionViG on batches of image graphs, trained with timm's optimisers.
 
     Its checkpoints carry the class names and the input transform, so that a prediction
     needs nothing else.
@@ -63,12 +65,22 @@ class ImageClassifier(pl.LightningModule):
             raise InputError(
                 f"name must be a model that timm knows, such as {known} (got {name!r})"
             )
-        self.model = timm.create_model(
-            name,
-            num_classes=len(classes),
-            in_chans=data_config["input_size"][0],
-            **(model_args or {}),
-        )
+        if opt not in list_optimizers():
+            raise InputError(f"opt must be an optimiser of timm (got {opt!r})")
+        if sched not in SCHEDULES:
+            raise InputError(f"sched must be one of {', '.join(SCHEDULES)} (got {sched!r})")
+        try:
+            model = timm.create_model(
+                name,
+                num_classes=len(classes),
+                in_chans=data_config["input_size"][0],
+                **(model_args or {}),
+            )
+        except TypeError as error:
+            raise InputError(f"expected model_args as arguments of {name} ({error})") from None
+        if not isinstance(model, AttentionViG):
+            raise InputError(f"expected a model that takes graphs of images (got {name!r})")
+        self.model = model
         self.val_acc = MulticlassAccuracy(len(classes), average="micro")
         self.test_acc = MulticlassAccuracy(len(classes), average="micro")
 
@@ -125,6 +137,13 @@ class ImageClassifier(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the schedule follow this run's length, should it differ from the saved one's.
+
+        It is a function of the number of updates alone, which the trainer restores.
+        """
+        checkpoint["lr_schedulers"] = []
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step timm's schedule, which counts updates itself."""

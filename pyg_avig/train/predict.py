@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch_geometric.data import Batch
 
 from pyg_avig.data.image_graphs import ImageGraphs, eval_transform
@@ -25,8 +25,11 @@ def read_image(path: str | Path, channels: int) -> Image.Image:
     modes = {1: "L", 3: "RGB"}
     try:
         with Image.open(path) as image:
-            if image.mode.startswith("I"):  # PIL clips 16-bit greys where it converts.
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):  # PIL clips these where it converts.
                 image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+            if image.mode in ("I", "F"):
+                raise ValueError(f"32 bits a pixel, mode {image.mode}; 8 or 16 are expected")
             return image.convert(modes[channels])
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: expected a readable image file ({error})") from None
@@ -74,4 +77,7 @@ def predict_images(checkpoint: str, images: list[str], batch_size: int = 64) -> 
 @torch.inference_mode()
 def _probabilities(classifier: ImageClassifier, graphs: ImageGraphs) -> torch.Tensor:
     batch = Batch.from_data_list([graphs[i] for i in range(len(graphs))])
-    return classifier(batch).softmax(-1)
+    probability = classifier(batch).softmax(-1)
+    if not probability.isfinite().all():
+        raise InputError("expected finite weights in the checkpoint (its logits are NaN)")
+    return probability

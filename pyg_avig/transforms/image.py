@@ -24,7 +24,8 @@ class ImageToGraph(BaseTransform):
 
     Takes an image, a pair (image, y), or a ``Data`` with the image in ``data.image`` (all
     its other fields are kept). An image is a tensor (C, H, W), of dtype uint8 (scaled to
-    [0, 1]) or float (kept as it is), or a PIL image.
+    [0, 1]) or float (kept as it is), or a PIL image of 8 or 16 bits (scaled likewise; palettes
+    and other colour spaces become RGB).
 
     Gives a ``Data`` with
 
@@ -65,8 +66,10 @@ class ImageToGraph(BaseTransform):
             out, image = data, data.image
             del out.image
         elif isinstance(data, (tuple, list)):
+            if len(data) != 2:
+                raise InputError(f"expected an image or a pair (image, y) (got {len(data)} items)")
             image, y = data
-            out = Data(y=y if isinstance(y, Tensor) else torch.tensor([y]))
+            out = Data() if y is None else Data(y=_labels(y))
         else:
             out, image = Data(), data
 
@@ -93,11 +96,12 @@ class ImageToGraph(BaseTransform):
 
     def _lattice(self, size: tuple[int, int]) -> tuple[AxialGraph, Tensor]:
         if size not in self._lattices:
-            centres = [
-                torch.arange(n) * p + (p - 1) / 2
-                for n, p in zip(size, self.patch_size, strict=True)
-            ]
-            pos = torch.cartesian_prod(*centres)
+            with torch.inference_mode(False):  # It outlives this call.
+                centres = [
+                    torch.arange(n, device="cpu") * p + (p - 1) / 2
+                    for n, p in zip(size, self.patch_size, strict=True)
+                ]
+                pos = torch.cartesian_prod(*centres)
             self._lattices[size] = AxialGraph(size, self.stride), pos
         return self._lattices[size]
 
@@ -129,14 +133,7 @@ class GraphToImage(BaseTransform):
 def _to_tensor(image: Any) -> Tensor:
     """A float tensor (C, H, W), finite."""
     if not isinstance(image, Tensor):
-        if not hasattr(image, "getbands"):
-            raise InputError(
-                "expected an image as a tensor (C, H, W) or a PIL image "
-                f"(got {type(image).__name__})"
-            )
-        array = np.array(image)
-        image = torch.from_numpy(array if array.ndim == 3 else array[..., None])
-        image = image.permute(2, 0, 1)
+        image = _from_pil(image)
     if image.dim() != 3:
         raise InputError(f"expected an image of shape (C, H, W) (got {tuple(image.shape)})")
     if image.dtype == torch.uint8:
@@ -149,8 +146,35 @@ def _to_tensor(image: Any) -> Tensor:
     return image
 
 
+def _from_pil(image: Any) -> Tensor:
+    if not hasattr(image, "getbands"):
+        raise InputError(
+            f"expected an image as a tensor (C, H, W) or a PIL image (got {type(image).__name__})"
+        )
+    if image.mode.startswith("I;16"):
+        array = np.asarray(image).astype(np.float32) / 65535
+    elif image.mode in ("L", "LA", "RGB", "RGBA"):
+        array = np.array(image)
+    elif image.mode in ("1", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+        array = np.array(image.convert("L" if image.mode == "1" else "RGB"))
+    else:
+        raise InputError(f"expected a PIL image of 8 or 16 bits (got mode {image.mode!r})")
+    return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
+
+
+def _labels(y: Any) -> Tensor:
+    try:
+        return y if isinstance(y, Tensor) else torch.tensor([y])
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"expected y as a number or a tensor (got {y!r})") from None
+
+
 def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
+    pair = (value, value) if isinstance(value, int) else value
+    if (
+        not isinstance(pair, (tuple, list))
+        or len(pair) != 2
+        or not all(isinstance(v, int) and v > 0 for v in pair)
+    ):
         raise InputError(f"{name} must be a positive int or two of them (got {value!r})")
     return pair[0], pair[1]

@@ -8,6 +8,9 @@ def test_splits_are_disjoint_stratified_and_complete():
     digits.setup()
     sizes = {name: len(images) for name, images in digits.splits.items()}
     assert sizes == {"train": 1293, "val": 144, "test": 360}
+    again = Digits()
+    again.setup()
+    assert (again.splits["test"].labels == digits.splits["test"].labels).all()
     counts = torch.tensor(digits.splits["test"].labels).bincount()
     assert counts.min() >= 34
     # Hardly any two of the scans are equal, so shared pictures would betray an overlap.

@@ -1,5 +1,6 @@
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -70,6 +71,19 @@ def test_edge_index_is_cached():
     assert graph.edge_index is graph.edge_index
 
 
+@pytest.mark.parametrize("mode", [torch.inference_mode, lambda: torch.device("meta")])
+def test_edges_first_asked_for_in_another_mode_are_ordinary(mode):
+    graph = AxialGraph((3, 5))
+    with mode():
+        graph.edge_index  # noqa: B018
+    assert not graph.edge_index.is_inference()
+    assert torch.equal(graph.edge_index, AxialGraph((3, 5)).edge_index)
+
+
+def test_numpy_sizes():
+    assert AxialGraph(np.int64(4), np.int32(2)) == AxialGraph(4, 2)
+
+
 def test_value_semantics():
     graph = AxialGraph((4, 6), (1, 2), batch_size=2)
     assert repr(graph) == "AxialGraph(size=(4, 6), stride=(1, 2), batch_size=2)"
@@ -89,7 +103,9 @@ def test_value_semantics():
         (((4, 4.0), 1), "size must be a positive int"),
         (((4, 4), (1, 2, 3)), r"one value per axis of size \(4, 4\) \(got \(1, 2, 3\)\)"),
         (((2, 2, 2, 2), 1), "one to three axes"),
-        (((4, 4), 1, -1), "batch_size must not be negative"),
+        ((4.0, 1), "size must be a positive int"),
+        (((4, 4), 1, 2.5), "batch_size must be an int"),
+        (((4, 4), 1, -1), "batch_size must be an int, not negative"),
     ],
 )
 def test_bad_input(args, message):

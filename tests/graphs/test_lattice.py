@@ -32,5 +32,10 @@ def test_unequal_lattices_are_refused_with_both_sizes():
 def test_missing_fields_are_named():
     with pytest.raises(InputError, match="lattice_size"):
         lattice_size(Data(x=torch.zeros(6, 1)))
+    with pytest.raises(InputError, match=r"lattices \(2, 3\) \(got \(7, 1\)\)"):
+        nodes_to_grid(torch.zeros(7, 1), (2, 3))
+    broken = Data(x=torch.zeros(6, 5), lattice_size=(2, 3), patch_size=(2, 2))
+    with pytest.raises(InputError, match=r"2 x 2 pixels.*got 5"):
+        graph_images(broken)
     with pytest.raises(InputError, match="patch_size"):
         graph_images(Data(x=torch.zeros(6, 1), lattice_size=(2, 3)))

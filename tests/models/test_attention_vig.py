@@ -13,7 +13,8 @@ FAMILY = timm.list_models(module="attention_vig")
 
 @pytest.fixture
 def nano():
-    return timm.create_model("attentionvig_nano", num_classes=10)
+    # A layer scale of 1 lets every branch show; at 1e-5 none would.
+    return timm.create_model("attentionvig_nano", num_classes=10, layer_scale=1.0)
 
 
 def test_the_family_is_registered():
@@ -61,14 +62,14 @@ def test_a_batch_of_graphs_equals_the_images(nano, patch_size, edges):
     transform = ImageToGraph(patch_size, edges=edges)
     graphs = [transform(image) for image in images]
     batch = Batch.from_data_list(graphs)
-    assert torch.allclose(nano(batch), nano(images), atol=1e-5)
-    assert torch.allclose(nano(graphs[0]), nano(images[:1]), atol=1e-5)
+    assert torch.allclose(nano(batch), nano(images), atol=1e-4, rtol=1e-4)
+    assert torch.allclose(nano(graphs[0]), nano(images[:1]), atol=1e-4, rtol=1e-4)
 
 
 def test_a_batch_of_one_equals_its_image_in_a_batch(nano):
     nano.eval()
     images = torch.randn(3, 3, 32, 32)
-    assert torch.allclose(nano(images)[1:2], nano(images[1:2]), atol=1e-5)
+    assert torch.allclose(nano(images)[1:2], nano(images[1:2]), atol=1e-4, rtol=1e-4)
 
 
 def test_the_operator_is_cross_attn_conv_on_edges_too(nano, monkeypatch):
@@ -85,7 +86,7 @@ def test_the_operator_is_cross_attn_conv_on_edges_too(nano, monkeypatch):
     for module in nano.modules():
         if isinstance(module, CrossAttnConv):
             monkeypatch.setattr(module, "forward", by_edges.__get__(module))
-    assert torch.allclose(nano(images), expected, atol=1e-5)
+    assert torch.allclose(nano(images), expected, atol=1e-4, rtol=1e-4)
     assert [graph.size for graph in calls] == [(16, 16), (8, 8), (4, 4), (2, 2)]
     assert [graph.stride[0] for graph in calls] == [4, 2, 1, 1]
 
@@ -148,6 +149,39 @@ def test_no_weight_decay_on_beta_and_layer_scale(nano):
     assert names <= dict(nano.named_parameters()).keys()
 
 
+def test_the_graph_layers_matter(nano):
+    nano.eval()
+    images = torch.randn(2, 3, 32, 32)
+    before = nano(images)
+    for module in nano.modules():
+        if isinstance(module, CrossAttnConv):
+            module.lin_value.weight.data.mul_(0.9)
+    assert (nano(images) - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_pixels_that_are_not_finite_are_refused(nano, value):
+    images = torch.zeros(2, 3, 32, 32)
+    images[0, 0, 0, 0] = value
+    with pytest.raises(InputError, match="finite pixels .got NaN or infinity in 1 of them"):
+        nano(images)
+
+
+def test_images_of_another_dtype_are_refused(nano):
+    with pytest.raises(InputError, match="dtype torch.float32 .got torch.uint8"):
+        nano(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+
+
+def test_stages_must_agree_in_number():
+    with pytest.raises(InputError, match="one value a stage"):
+        timm.create_model("attentionvig_nano", heads=(1, 1))
+
+
+def test_builds_on_the_meta_device():
+    with torch.device("meta"):
+        timm.create_model("attentionvig_nano", drop_path_rate=0.1)
+
+
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
@@ -177,6 +211,6 @@ def test_exports_to_onnx(nano, tmp_path):
     program.save(str(tmp_path / "nano.onnx"))
     session = onnxruntime.InferenceSession(str(tmp_path / "nano.onnx"))
     (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
-    assert torch.allclose(torch.from_numpy(logits), nano(images), atol=1e-5)
+    assert torch.allclose(torch.from_numpy(logits), nano(images), atol=1e-4, rtol=1e-4)
     exported = torch.export.export(nano, (images,)).module()
-    assert torch.allclose(exported(images), nano(images), atol=1e-5)
+    assert torch.allclose(exported(images), nano(images), atol=1e-4, rtol=1e-4)

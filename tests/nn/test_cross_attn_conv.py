@@ -11,6 +11,7 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 
 from pyg_avig import AxialGraph, CrossAttnConv, InputError, freeze_beta
+from pyg_avig.ops import cross_attention
 
 EDGES = torch.tensor([[0, 1, 2, 3, 3, 2], [0, 0, 1, 1, 0, 3]])
 LATTICE = AxialGraph((2, 3), (1, 2), batch_size=2)
@@ -80,6 +81,16 @@ def test_gradcheck_of_inputs_and_parameters(graph):
         return functional_call(conv, dict(zip(names, values, strict=True)), (x, graph))
 
     assert gradcheck(call, (x, *parameters))
+
+
+def test_permuting_the_nodes_of_a_lattice_permutes_the_output():
+    conv = CrossAttnConv(3, 4, heads=2).double()
+    x = torch.randn(LATTICE.num_nodes, 3, dtype=torch.double)
+    order = torch.randperm(LATTICE.num_nodes)
+    renumbered = torch.empty_like(order)
+    renumbered[order] = torch.arange(LATTICE.num_nodes)
+    out = conv(x[order], renumbered[LATTICE.edge_index])
+    assert torch.allclose(out, conv(x, LATTICE)[order])
 
 
 @given(st.integers(1, 8), st.integers(0, 20))
@@ -174,14 +185,17 @@ def test_beta_is_bounded_as_in_swin_v2():
 @pytest.mark.parametrize("graph", [EDGES, AxialGraph((2, 2))], ids=["edges", "lattice"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_takes_similarities_in_fp32(graph, dtype):
-    conv = CrossAttnConv(8, 8, beta=20.0)
-    x = torch.randn(4, 8)
+    # At beta 100 the rounding of a half-precision similarity would change the weight by a
+    # factor. What is projected in half precision is given, so only the weights can differ.
+    near = torch.randn(32) + 0.05 * torch.randn(2, 4, 1, 32)
+    query, key, value = (x.to(dtype) for x in (*near, torch.randn(4, 1, 32)))
+    beta = torch.tensor([100.0])
+    exact = cross_attention(query.double(), key.double(), value.double(), graph, beta)
     with torch.autocast("cpu", dtype):
-        out = conv(x, graph)
-        _, (_, alpha) = conv(x, graph, return_attention_weights=True)
-    assert out.dtype == dtype
-    assert alpha.dtype == torch.float32
-    assert torch.allclose(out.float(), conv(x, graph), atol=0.1)
+        out = cross_attention(query, key, value, graph, beta)
+        conv_out = CrossAttnConv(8, 8)(torch.randn(4, 8), graph)
+    assert out.dtype == conv_out.dtype == dtype
+    assert torch.allclose(out.double(), exact, rtol=3e-2, atol=1e-2 * exact.abs().max())
 
 
 def test_dropout_applies_in_training_only():
@@ -233,6 +247,10 @@ def test_other_aggregations_and_overridden_messages_are_respected():
         ({"beta": 0.0}, r"beta must lie in \(0, 100\] \(got 0.0\)"),
         ({"beta": 101.0}, "beta must lie in"),
         ({"affinity": "cosine"}, "affinity must be one of"),
+        ({"heads": 0}, "heads and out_channels must be positive .got 0 and 4"),
+        ({"dropout": 1.5}, "dropout must lie in"),
+        ({"aggr": ["sum", "max"]}, "aggr must be one aggregation"),
+        ({"aggr": None}, "aggr must be one aggregation"),
     ],
 )
 def test_bad_options(options, message):
@@ -340,6 +358,13 @@ def test_freeze_beta():
         ({}, {"x": torch.ones(4, 3).double()}, "one dtype .got torch.float64 and torch.float32"),
         ({}, {"x": torch.ones(4, 3, device="meta")}, "one device .got meta and cpu"),
         ({}, {"edge_index": EDGES.to("meta")}, "one device .got meta and cpu"),
+        ({}, {"edge_index": AxialGraph(3)}, "features of 3 source nodes.*got 4"),
+        (
+            {},
+            {"edge_index": AxialGraph(3), "return_attention_weights": True},
+            "features of 3 source nodes.*got 4",
+        ),
+        ({}, {"edge_index": [[0], [1]]}, "got list"),
         (
             {"flow": "target_to_source"},
             {"edge_index": torch.eye(4).to_sparse()},

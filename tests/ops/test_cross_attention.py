@@ -141,7 +141,7 @@ def test_bad_shapes_are_named():
     query, key, value = random_input(2, 2)
     with pytest.raises(InputError, match=r"got query \(2, 2, 3\), key \(2, 2, 2\)"):
         cross_attention(query, key[..., :2], value, AxialGraph(2), BETA)
-    with pytest.raises(InputError, match="has 4 nodes, but query has 2 rows"):
+    with pytest.raises(InputError, match=r"features of 4 source nodes.*\(got 2\)"):
         cross_attention(query, key, value, AxialGraph((2, 2)), BETA)
 
 

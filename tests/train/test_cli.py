@@ -5,7 +5,7 @@ import pytest
 import torch
 from train.runs import options
 
-from pyg_avig.train.cli import main
+from pyg_avig.train.cli import CLI, main
 
 
 def rows(trainer):
@@ -37,19 +37,30 @@ def test_evaluating_a_checkpoint(subcommand, checkpoint, tmp_path, capsys):
     assert "acc" in capsys.readouterr().out
 
 
-def test_an_interrupted_training_resumes(tmp_path):
-    assert main(["fit", *options(tmp_path / "whole")]) == 0
-    half = options(tmp_path / "half")
-    # Stop in the middle: one epoch of the two that the schedule spans.
-    assert main(["fit", *half, "--trainer.limit_train_batches=2", "--trainer.max_epochs=1"]) == 0
-    (last,) = (tmp_path / "half").rglob("last.ckpt")
-    before = torch.load(last, weights_only=True)
+def last(folder):
+    return max(folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
+
+
+def test_an_interrupted_training_resumes_where_it_was(tmp_path):
+    folder = tmp_path / "runs"
+    interrupted = options(folder, "--trainer.max_epochs=1")
+    assert main(["fit", *interrupted]) == 0
+    first = torch.load(last(folder), weights_only=True)
     with pytest.warns(UserWarning, match="dirpath has changed"):
-        assert main(["fit", *half, "--ckpt_path", str(last)]) == 0
-    resumed = max((tmp_path / "half").rglob("last.ckpt"), key=lambda p: p.stat().st_mtime)
-    after = torch.load(resumed, weights_only=True)
-    assert (before["epoch"], after["epoch"]) == (0, 1)
-    assert after["global_step"] == 2 * before["global_step"]
+        assert main(["fit", *options(folder, "--ckpt_path", str(last(folder)))]) == 0
+    second = torch.load(last(folder), weights_only=True)
+    assert (first["epoch"], second["epoch"]) == (0, 1)
+    assert second["global_step"] == 2 * first["global_step"]
+    # What it learnt at first is where it went on from.
+    drift = [
+        (second["state_dict"][name] - value).norm() / (value.norm() + 1e-6)
+        for name, value in first["state_dict"].items()
+        if name.endswith("0.weight")
+    ]
+    assert max(drift) < 0.5
+    # The schedule is that of two epochs, not the first run's.
+    (optimizer,) = second["optimizer_states"]
+    assert optimizer["param_groups"][0]["lr"] < 2e-3
 
 
 @pytest.mark.parametrize(
@@ -95,13 +106,80 @@ def test_a_checkpoint_of_another_model_is_one_line(tmp_path, capsys):
     assert str(path) in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--model.model_args={channels: [8, 8, 8, 16]}"], "with model_args"),
+        (["--model.name=attentionvig_s"], "with name 'attentionvig_s'"),
+    ],
+)
+def test_a_checkpoint_of_another_config_is_one_line(more, message, checkpoint, tmp_path, capsys):
+    assert main(["test", *options(tmp_path), *more, "--ckpt_path", checkpoint]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_checkpoint_of_other_classes_is_one_line(checkpoint, tmp_path, capsys):
+    path = tmp_path / "other.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["classes"] = ["cat", "dog"]
+    torch.save(content, path)
+    assert main(["test", *options(tmp_path), "--ckpt_path", str(path)]) == 2
+    assert "got ['cat', 'dog']" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_command_line_wins_over_the_checkpoint(checkpoint, tmp_path):
+    arguments = options(tmp_path, "--model.lr=1e-5", "--ckpt_path", checkpoint)
+    with pytest.warns(UserWarning, match="dirpath has changed"):
+        cli = CLI(["fit", *arguments])
+    assert cli.model.hparams["lr"] == 1e-5
+
+
+@pytest.mark.parametrize("subcommand", ["validate", "test"])
+def test_evaluating_needs_a_checkpoint(subcommand, tmp_path, capsys):
+    assert main([subcommand, *options(tmp_path)]) == 2
+    assert "add --ckpt_path" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--data.batch_size=0", "batch_size must be at least 1 (got 0)"),
+        ("--data.batch_size=1", "at least 2 images in a training batch"),
+        ("--data.limit=0", "limit must be at least 1"),
+        ("--data.num_workers=-1", "num_workers must be at least 0"),
+        ("--data.augmentation={foo: 1}", "create_transform"),
+        ("--data.image_size=16", "at least 32"),
+        ("--model.opt=foo", "opt must be"),
+        ("--trainer.accelerator=cuda", "accelerator is not available"),
+    ],
+)
+def test_what_cannot_run_is_one_line_and_leaves_nothing(more, message, tmp_path, capsys):
+    assert main(["fit", *options(tmp_path), more]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("pyg-avig: ")
+    assert message in error
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_without_a_logger_nothing_is_written(tmp_path, monkeypatch):
+    arguments = options(tmp_path, "--trainer.logger=false", "--trainer.fast_dev_run=true")
+    arguments[0] = f"--config={Path('configs/digits/nano.yaml').resolve()}"
+    arguments = [a for a in arguments if "logger.init_args" not in a]
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", *arguments]) == 0
+    assert not list(tmp_path.rglob("*.yaml"))
+
+
 def test_a_missing_checkpoint_is_one_line(tmp_path, capsys):
     assert main(["test", *options(tmp_path), "--ckpt_path", str(tmp_path / "no.ckpt")]) == 2
     assert "no.ckpt" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_help_is_useful(capsys):
-    for arguments, word in ((["--help"], "predict"), (["predict", "--help"], "checkpoint")):
+    for arguments, word in (
+        (["--help"], "\n  pyg-avig predict  RUN"),
+        (["predict", "--help"], "checkpoint"),
+    ):
         with pytest.raises(SystemExit) as error:
             main(arguments)
         assert error.value.code == 0

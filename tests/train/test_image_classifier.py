@@ -1,5 +1,4 @@
 import pytest
-import torch
 
 from pyg_avig import InputError
 from pyg_avig.train import ImageClassifier, load_classifier
@@ -23,9 +22,17 @@ def test_weight_decay_spares_biases_norms_layer_scale_and_beta(trained):
 
 
 def test_the_schedule_warms_up_and_comes_down(trained):
-    group = trained.trainer.optimizers[0].param_groups[0]
-    # At the end of the run the rate stands at, or one cosine step above, its minimum.
-    assert trained.model.hparams["min_lr"] <= group["lr"] < trained.model.hparams["lr"]
+    # Two updates an epoch, two epochs, the first of them for the warm-up.
+    classifier, rates = trained.model, []
+    optimizer = classifier.configure_optimizers()
+    scheduler = optimizer["lr_scheduler"]["scheduler"]
+    for update in range(5):
+        scheduler.step_update(update)
+        rates.append(optimizer["optimizer"].param_groups[0]["lr"])
+    hparams = classifier.hparams
+    assert rates[0] == pytest.approx(hparams["warmup_lr"])
+    assert rates[0] < rates[1] < rates[2] > rates[3] > rates[4]
+    assert rates[4] == pytest.approx(hparams["min_lr"])
 
 
 def test_a_loaded_checkpoint_gives_the_same_metrics(trained, checkpoint):
@@ -47,6 +54,15 @@ def test_unknown_model_names_the_known():
         ImageClassifier(["a"], DATA, name="attentionvig_xl")
 
 
-def test_any_timm_model_takes_image_batches():
-    classifier = ImageClassifier(["a", "b"], DATA, name="attentionvig_nano")
-    assert classifier.eval()(torch.zeros(2, 1, 32, 32)).shape == (2, 2)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"opt": "foo"}, "opt must be an optimiser of timm .got 'foo'"),
+        ({"sched": "foo"}, "sched must be one of cosine.*got 'foo'"),
+        ({"model_args": {"foo": 1}}, "model_args as arguments of attentionvig_nano.*foo"),
+        ({"name": "resnet18"}, "takes graphs of images .got 'resnet18'"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(InputError, match=message):
+        ImageClassifier(["a", "b"], DATA, **options)

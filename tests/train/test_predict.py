@@ -61,6 +61,34 @@ def test_16_bit_images_keep_their_greys(tmp_path):
     assert np.array_equal(np.array(read_image(path, 3))[..., 1], greys // 257)
 
 
+def test_photos_are_turned_upright(tmp_path):
+    pixels = np.zeros((4, 8), dtype=np.uint8)
+    pixels[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # To be turned by a quarter, clockwise.
+    Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
+    upright = np.array(read_image(tmp_path / "photo.png", 1))
+    assert upright.shape == (8, 4)
+    assert (upright[:, -1] == 255).all()
+
+
+def test_32_bit_images_are_refused(tmp_path):
+    path = tmp_path / "float.tiff"
+    Image.fromarray(np.full((8, 8), 0.5, dtype=np.float32)).save(path)
+    with pytest.raises(InputError, match="8 or 16 are expected"):
+        read_image(path, 1)
+
+
+def test_weights_of_nan_are_no_prediction(tmp_path, checkpoint, pictures, capsys):
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"]["model.head.classifier.bias"].fill_(torch.nan)
+    torch.save(content, tmp_path / "nan.ckpt")
+    assert main(["predict", str(tmp_path / "nan.ckpt"), pictures[0]]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "logits are NaN" in captured.err
+
+
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
 def test_what_is_no_checkpoint_is_named(tmp_path, content, capsys):
     path = tmp_path / "model.ckpt"
@@ -76,8 +104,8 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path, checkpoint):
     with pytest.raises(InputError, match="expected a checkpoint of `pyg-avig fit`"):
         load_classifier(path)
     content = torch.load(checkpoint, weights_only=True)
-    content["hyper_parameters"]["name"] = "resnet18"
+    content["hyper_parameters"]["name"] = "attentionvig_s"
     content["hyper_parameters"]["model_args"] = None
     torch.save(content, path)
-    with pytest.raises(InputError, match="expected the weights of resnet18"):
+    with pytest.raises(InputError, match="expected the weights of attentionvig_s"):
         load_classifier(path)

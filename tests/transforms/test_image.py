@@ -91,6 +91,26 @@ def test_composes_with_pygs_transforms():
 
 
 @pytest.mark.parametrize(
+    ("mode", "channels"),
+    [("1", 1), ("L", 1), ("LA", 2), ("P", 3), ("RGB", 3), ("RGBA", 4), ("CMYK", 3), ("I;16", 1)],
+)
+def test_pil_modes(mode, channels):
+    greys = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8)
+    image = Image.fromarray(greys)
+    if mode == "I;16":
+        image = Image.fromarray(greys.astype(np.uint16) * 257)
+    elif mode != "L":
+        image = image.convert("RGB").convert(mode)
+    data = ImageToGraph(1)(image)
+    assert data.x.size(1) == channels
+    expected = torch.from_numpy(greys).float().flatten() / 255
+    if mode != "1":
+        # The standard palette has six levels a channel.
+        assert (data.x[:, 0] - expected).abs().max() < (0.2 if mode == "P" else 0.05)
+    assert 0 <= data.x.min() <= data.x.max() <= 1
+
+
+@pytest.mark.parametrize(
     ("image", "message"),
     [
         (torch.rand(3, 9, 8), r"4 x 4 patches \(got 9 x 8 pixels\)"),
@@ -100,6 +120,9 @@ def test_composes_with_pygs_transforms():
         (torch.full((1, 8, 8), torch.nan), "finite pixels .got NaN or infinity in 64"),
         (torch.full((1, 8, 8), torch.inf), "finite pixels"),
         ("cat.png", r"PIL image \(got str\)"),
+        (Image.new("F", (8, 8)), "8 or 16 bits .got mode 'F'"),
+        ((torch.rand(1, 8, 8), "cat"), "y as a number or a tensor .got 'cat'"),
+        ((torch.rand(1, 8, 8), 1, 2), "got 3 items"),
         (Data(x=torch.ones(1, 1)), "the field `image`"),
     ],
 )
@@ -111,5 +134,7 @@ def test_bad_images(image, message):
 def test_bad_options():
     with pytest.raises(InputError, match="patch_size must be a positive int"):
         ImageToGraph(patch_size=0)
+    with pytest.raises(InputError, match="patch_size must be a positive int"):
+        ImageToGraph(patch_size=4.0)
     with pytest.raises(InputError, match="stride must be"):
         ImageToGraph(stride=(1, 2, 3))
