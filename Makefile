@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint clean help
+.PHONY: demo test test-sparse lint clean help
 
 help:
 	@echo "make demo   set up, train AttentionViG on embedded digits, draw what it attends to"
 	@echo "make test   set up, run all tests"
+	@echo "make test-sparse  build torch-scatter and torch-sparse too, run the tests that need them"
 	@echo "make lint   set up, run ruff and mypy"
 	@echo "make clean  remove the virtual environment and the caches"
 
@@ -17,6 +18,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
+
+test-sparse: $(INSTALLED)
+	tools/install_sparse $(BIN)/python
+	$(BIN)/python -m pytest -n 2 -m sparse
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

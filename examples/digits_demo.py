@@ -1,6 +1,6 @@
 """Train AttentionViG-nano on scikit-learn's digits, test it, and draw what it attends to.
 
-    python examples/digits_demo.py [any option of `pyg-avig fit`]
+    python examples/digits_demo.py [options of `pyg-avig fit`, such as --trainer.max_epochs 5]
 
 It leaves a checkpoint, the metrics and a picture, and names them at the end.
 """

@@ -23,8 +23,7 @@ class GPS(torch.nn.Module):
         super().__init__()
         self.embed = torch.nn.Linear(3, channels)
         self.convs = torch.nn.ModuleList(
-            GPSConv(channels, CrossAttnConv(channels, channels), heads=4)
-            for _ in range(2)
+            GPSConv(channels, CrossAttnConv(channels, channels), heads=4) for _ in range(2)
         )
         self.head = torch.nn.Linear(channels, 10)
 
@@ -41,13 +40,16 @@ def main(epochs: int = 8, images: int = 1500) -> float:
     torch.manual_seed(0)
     pixels, labels = load_digits(return_X_y=True)
     to_graph = ImageToGraph(patch_size=1, stride=1)
-    pixels = torch.from_numpy(pixels[:images]).float().view(-1, 1, 8, 8) / 16
-    graphs = [to_graph((image, int(label))) for image, label in zip(pixels, labels, strict=False)]
+    order = torch.randperm(len(labels))[:images].numpy()
+    pixels = torch.from_numpy(pixels[order]).float().view(-1, 1, 8, 8) / 16
+    graphs = [
+        to_graph((image, int(label))) for image, label in zip(pixels, labels[order], strict=True)
+    ]
     split = images * 5 // 6
     model = GPS()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for epoch in range(epochs):
-        for batch in DataLoader(graphs[:split], batch_size=50, shuffle=True):
+        for batch in DataLoader(graphs[:split], batch_size=25, shuffle=True):
             optimizer.zero_grad()
             loss = F.cross_entropy(model(batch), batch.y)
             loss.backward()

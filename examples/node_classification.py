@@ -1,7 +1,12 @@
 """A two-layer node classifier: CrossAttnConv where GATv2Conv stood, and nothing else changed.
 
+Zachary's karate club, half of its 34 members labelled. The degrees differ widely (1 to 17), and
+dividing the sum by the number of neighbours, `normalize=True`, tells here.
+
     python examples/node_classification.py
 """
+
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -10,39 +15,51 @@ from torch_geometric.nn import GATv2Conv
 
 from pyg_avig import CrossAttnConv
 
+LAYERS = {
+    "GATv2Conv": GATv2Conv,
+    "CrossAttnConv": CrossAttnConv,
+    "CrossAttnConv, normalize=True": partial(CrossAttnConv, normalize=True),
+}
+
 
 class Classifier(torch.nn.Module):
     """Two layers of any PyG attention convolution."""
 
     def __init__(self, layer, in_channels: int, classes: int) -> None:
         super().__init__()
-        self.conv1 = layer(in_channels, 8, heads=4, dropout=0.3)
+        self.conv1 = layer(in_channels, 8, heads=4)
         self.conv2 = layer(32, classes)
 
     def forward(self, x: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
         """Logits of each node."""
+        x = F.dropout(x, 0.6, self.training)
         x = F.elu(self.conv1(x, edge_index))
-        return self.conv2(F.dropout(x, 0.3, self.training), edge_index)
+        x = F.dropout(x, 0.6, self.training)
+        return self.conv2(x, edge_index)
 
 
-def main(epochs: int = 100) -> dict[str, float]:
-    """Train on the one labelled node a class; the accuracy on the 30 others, by layer."""
+def accuracy(layer, seed: int, epochs: int) -> float:
+    """Train on half of the members, drawn at random; the accuracy on the others."""
+    torch.manual_seed(seed)
     data = KarateClub()[0]
-    accuracy = {}
-    for layer in (GATv2Conv, CrossAttnConv):
-        torch.manual_seed(0)
-        model = Classifier(layer, data.num_features, int(data.y.max()) + 1)
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
-        for _ in range(epochs):
-            optimizer.zero_grad()
-            logits = model(data.x, data.edge_index)
-            F.cross_entropy(logits[data.train_mask], data.y[data.train_mask]).backward()
-            optimizer.step()
-        predicted = model.eval()(data.x, data.edge_index).argmax(1)
-        hits = (predicted == data.y)[~data.train_mask].float()
-        accuracy[layer.__name__] = hits.mean().item()
-        print(f"{layer.__name__:14}{accuracy[layer.__name__]:.2f}")
-    return accuracy
+    train = torch.rand(data.num_nodes) < 0.5
+    model = Classifier(layer, data.num_features, int(data.y.max()) + 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        F.cross_entropy(model(data.x, data.edge_index)[train], data.y[train]).backward()
+        optimizer.step()
+    predicted = model.eval()(data.x, data.edge_index).argmax(1)
+    return (predicted == data.y)[~train].float().mean().item()
+
+
+def main(epochs: int = 200, seeds: int = 8) -> dict[str, float]:
+    """The mean accuracy over seeds, by layer."""
+    means = {}
+    for name, layer in LAYERS.items():
+        means[name] = sum(accuracy(layer, seed, epochs) for seed in range(seeds)) / seeds
+        print(f"{name:32}{means[name]:.2f}")
+    return means
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a trained model attends to, without a change to its code.
 
-    python examples/read_attention.py
+python examples/read_attention.py
 """
 
 import torch

@@ -40,6 +40,34 @@ def test_digits_demo(tmp_path, capsys):
     assert all(str(path) in printed for path in files.values())
 
 
+def test_node_classification():
+    means = load("node_classification").main(epochs=100, seeds=2)
+    assert len(means) == 3
+    assert min(means.values()) > 0.4  # Four classes; the largest has 13 of 34 members.
+
+
+def test_hetero_graph():
+    assert load("hetero_graph").main() > 0.8  # Three classes.
+
+
+@pytest.mark.slow
+def test_gps_transformer():
+    assert load("gps_transformer").main(epochs=5) > 0.3  # Ten classes.
+
+
+def test_read_attention():
+    means = load("read_attention").main()
+    assert set(means) == {"conv1", "conv2"}
+    assert all(0 <= mean <= 1 for pair in means.values() for mean in pair)
+    # Trained to tell communities apart, it weighs a member's own more.
+    assert all(within > between for within, between in means.values())
+
+
+@pytest.mark.sparse
+def test_large_graph():
+    assert load("large_graph").main(nodes=5000, batches=60) > 0.6  # Five classes.
+
+
 def test_model_sizes():
     sizes = load("model_sizes").main()
     readme = Path("README.md").read_text()
