@@ -1,9 +1,11 @@
 r"""Cross-attention on a lattice, axis by axis, without edges.
 
-Where the stride :math:`K` divides an axis, its nodes fall into :math:`K` residue
-classes, and each class is a complete graph: the sum over neighbours is a batch of small
-dense products. Where it does not divide, the axis is one class whose edges are a
-circulant mask.
+Where the stride :math:`K` divides an axis, its nodes fall into :math:`K` residue classes, and
+each class is a complete graph: the sum over neighbours is a batch of small dense products. Where
+it does not divide, the axis is one class whose edges are a circulant mask.
+
+On the CPU both products (:mod:`pyg_avig.ops.products`) read and write node features where they
+lie, through strided views.
 
 Non-edges within a class weigh zero, and zero times NaN or infinity is NaN: values that are not
 finite spread further than along the edges.
@@ -11,12 +13,16 @@ finite spread further than along the edges.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_avig.graphs.axial import AxialGraph
 from pyg_avig.ops.affinity import get_affinity
+from pyg_avig.ops.products import Cosine, Spread
 from pyg_avig.ops.reference import full_precision, unit
 
 
@@ -32,77 +38,155 @@ def cross_attention(
     """:func:`pyg_avig.ops.cross_attention` on an :class:`AxialGraph`."""
     axes = [_Axis(graph, axis, value.size(1), value.device) for axis in range(graph.num_axes)]
     axes = [axis for axis in axes if axis.degree > 0]
-    if not axes:
+    if not axes or value.numel() == 0:
         return torch.zeros_like(value)
-    weights = _weights(query, key, axes, beta, affinity)
-    out = torch.zeros((), dtype=value.dtype, device=value.device)
-    for axis, weight in zip(axes, weights, strict=True):
-        weight = F.dropout(weight, dropout).to(value.dtype)
-        out = out + axis.to_nodes(weight @ axis.to_classes(value))
-    return out
+    # A compiler fuses plain permutations and products better than it could our views.
+    plain = value.device.type != "cpu" or torch.compiler.is_compiling()
+    layout = _Classes(axes)
+    with full_precision(value.device):
+        query, key = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (query, key))
+        similarity = _cosine(query, key, axes) if plain else Cosine.apply(layout, query, key)
+        weights = _weights(similarity, axes, beta, affinity)
+        weights = [F.dropout(weight, dropout).to(value.dtype) for weight in weights]
+        if plain:
+            return _messages(value, weights, axes)
+        return Spread.apply(layout, False, value, *weights)
 
 
 def _weights(
-    query: Tensor, key: Tensor, axes: list[_Axis], beta: Tensor, affinity: str
+    similarity: tuple[Tensor, ...], axes: list[_Axis], beta: Tensor, affinity: str
 ) -> list[Tensor]:
-    """The weights along each axis, (..., heads, M, M); 0 where there is no edge."""
+    """The weights along each axis, in the shape of its similarities; 0 where no edge is."""
     function, competes = get_affinity(affinity)
-    with full_precision(query.device):
-        query, key = unit(query), unit(key)
-        similarities = [
-            axis.to_classes(query) @ axis.to_classes(key).transpose(-1, -2) for axis in axes
+    degree = sum(axis.degree for axis in axes)
+    beta = beta.to(similarity[0].dtype).view(-1, 1, 1)
+    if not competes:
+        neighbors = _NodeNeighbors(axes[0].mask.new_ones(()), degree)
+        return [
+            function(s, beta, neighbors).masked_fill(~axis.mask, 0)
+            for axis, s in zip(axes, similarity, strict=True)
         ]
-        beta = beta.to(query.dtype).view(-1, 1, 1)
-        degree = sum(axis.degree for axis in axes)
-        if not competes:
-            neighbors = _NodeNeighbors(axes[0].mask.new_ones(()), degree)
-            return [
-                function(s, beta, neighbors).masked_fill(~axis.mask, 0)
-                for axis, s in zip(axes, similarities, strict=True)
-            ]
-        # All neighbours of a node side by side, whatever the axis: (B*N, heads, M1+M2...).
-        similarity = torch.cat(
-            [axis.to_nodes(s) for axis, s in zip(axes, similarities, strict=True)], -1
-        )
-        mask = torch.cat([axis.node_mask() for axis in axes], -1)
-        weight = function(
-            similarity.masked_fill(~mask, -1), beta.view(-1, 1), _NodeNeighbors(mask, degree)
-        ).masked_fill(~mask, 0)
-        per_axis = weight.split([axis.members for axis in axes], -1)
-        return [axis.to_classes(w) for axis, w in zip(axes, per_axis, strict=True)]
+    # All neighbours of a node side by side, whatever the axis: (B*N, heads, M1 + M2 + ...).
+    together = torch.cat([axis.to_nodes(s) for axis, s in zip(axes, similarity, strict=True)], -1)
+    mask = torch.cat([axis.node_mask() for axis in axes], -1)
+    weight = function(
+        together.masked_fill(~mask, -1), beta.view(-1, 1), _NodeNeighbors(mask, degree)
+    ).masked_fill(~mask, 0)
+    per_axis = weight.split([axis.members for axis in axes], -1)
+    return [axis.to_classes(w) for axis, w in zip(axes, per_axis, strict=True)]
 
 
 class _Axis:
-    """One axis of a lattice: its classes of nodes and the edges within a class."""
+    """One axis of a lattice: its classes of nodes and the edges within a class.
+
+    Node features (B*N, heads, C) are, without a copy, (before, members, rest, heads, C): the
+    members of a class lie ``rest`` nodes apart. Weights are (before, rest, heads, M, M).
+    """
 
     def __init__(self, graph: AxialGraph, axis: int, heads: int, device: torch.device) -> None:
         length, stride = graph.size[axis], graph.stride[axis]
         divides = length % stride == 0
         self.degree = graph.degrees[axis]
         self.members = length // stride if divides else length
-        classes = stride if divides else 1
+        self.before = graph.batch_size * math.prod(graph.size[:axis])
+        self.rest = (stride if divides else 1) * math.prod(graph.size[axis + 1 :])
+        self.heads = heads
         self.mask = _class_mask(length, stride, device)
-        before = graph.batch_size
-        for size in graph.size[:axis]:
-            before *= size
-        after = 1
-        for size in graph.size[axis + 1 :]:
-            after *= size
-        self._shape = (before, self.members, classes, after, heads)
 
     def to_classes(self, x: Tensor) -> Tensor:
-        """Node features (B*N, heads, C) as (before, classes, after, heads, M, C)."""
-        return x.reshape(*self._shape, x.size(-1)).permute(0, 2, 3, 4, 1, 5)
+        """Node features (B*N, heads, C) as (before, rest, heads, M, C)."""
+        shape = (self.before, self.members, self.rest, self.heads, x.size(-1))
+        return x.reshape(shape).permute(0, 2, 3, 1, 4)
 
     def to_nodes(self, x: Tensor) -> Tensor:
         """The inverse of :meth:`to_classes`."""
-        return x.permute(0, 4, 1, 2, 3, 5).reshape(-1, x.size(3), x.size(5))
+        return x.permute(0, 3, 1, 2, 4).reshape(-1, self.heads, x.size(-1))
 
     def node_mask(self) -> Tensor:
         """The mask for each node of the batch, (B*N, 1, M)."""
-        before, members, classes, after, _ = self._shape
-        mask = self.mask.view(1, members, 1, 1, members)
-        return mask.expand(before, members, classes, after, members).reshape(-1, 1, members)
+        mask = self.mask.view(1, self.members, 1, self.members)
+        mask = mask.expand(self.before, self.members, self.rest, self.members)
+        return mask.reshape(-1, 1, self.members)
+
+    def new_weights(self, x: Tensor) -> Tensor:
+        """Uninitialised weights."""
+        return x.new_empty(self.before, self.rest, self.heads, self.members, self.members)
+
+    def batches(self, x: Tensor) -> Iterator[Tensor]:
+        """Contiguous node features as batches of classes (many, M, C), each a view."""
+        inner = self.rest * self.heads
+        x = x.view(self.before, self.members, inner, x.size(-1))
+        if self.before < inner:
+            for i in range(self.before):
+                yield x[i].transpose(0, 1)
+        else:
+            for j in range(inner):
+                yield x[:, :, j]
+
+    def weight_batches(self, weight: Tensor) -> Iterator[Tensor]:
+        """Weights as the batches (many, M, M) that belong to :meth:`batches`."""
+        weight = weight.view(self.before, -1, self.members, self.members)
+        return iter(weight.unbind(0 if self.before < weight.size(1) else 1))
+
+
+class _Classes:
+    """The :class:`~pyg_avig.ops.products.Layout` of weights by axis and class."""
+
+    def __init__(self, axes: list[_Axis]) -> None:
+        self.axes = axes
+
+    def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        found = []
+        for axis in self.axes:
+            weight = axis.new_weights(a)
+            for rows, columns, out in zip(
+                axis.batches(a), axis.batches(b), axis.weight_batches(weight), strict=True
+            ):
+                torch.bmm(rows, columns.transpose(1, 2), out=out)
+            found.append(weight)
+        return found
+
+    def spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
+        total = torch.empty_like(x)
+        for n, (axis, weight) in enumerate(zip(self.axes, weights, strict=True)):
+            for rows, w, out in zip(
+                axis.batches(x), axis.weight_batches(weight), axis.batches(total), strict=True
+            ):
+                w = w.transpose(1, 2) if transpose else w
+                if n == 0:
+                    torch.bmm(w, rows, out=out)
+                else:
+                    out.baddbmm_(w, rows)
+        return total
+
+    def ends(self, targets: Tensor, sources: Tensor) -> list[tuple[Tensor, Tensor]]:
+        targets, sources = targets.unsqueeze(-1), sources.unsqueeze(-1)
+        return [
+            (axis.to_classes(targets), axis.to_classes(sources).transpose(-1, -2))
+            for axis in self.axes
+        ]
+
+    def sums(self, weights: list[Tensor], transpose: bool) -> Tensor:
+        sums = [
+            axis.to_nodes(weight.sum(-2 if transpose else -1).unsqueeze(-1)).squeeze(-1)
+            for axis, weight in zip(self.axes, weights, strict=True)
+        ]
+        return sum(sums[1:], start=sums[0])
+
+
+def _cosine(query: Tensor, key: Tensor, axes: list[_Axis]) -> tuple[Tensor, ...]:
+    """:class:`~pyg_avig.ops.products.Cosine` in plain operations."""
+    query, key = unit(query), unit(key)
+    return tuple(axis.to_classes(query) @ axis.to_classes(key).transpose(-1, -2) for axis in axes)
+
+
+def _messages(value: Tensor, weights: list[Tensor], axes: list[_Axis]) -> Tensor:
+    """:class:`~pyg_avig.ops.products.Spread` in plain operations."""
+    sums = [
+        axis.to_nodes(weight @ axis.to_classes(value))
+        for axis, weight in zip(axes, weights, strict=True)
+    ]
+    return sum(sums[1:], start=sums[0])
 
 
 class _NodeNeighbors:

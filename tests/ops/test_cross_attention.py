@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
 from pyg_avig import AxialGraph, InputError
 from pyg_avig.ops import affinity_names, backends, cross_attention, refusal
@@ -85,6 +85,15 @@ def test_every_backend_equals_the_edge_list_on_lattices(affinity, data):
 def test_gradcheck(graph, affinity):
     inputs = [x.requires_grad_() for x in (*random_input(4, 4), BETA.clone())]
     assert gradcheck(lambda q, k, v, b: cross_attention(q, k, v, graph, b, affinity), inputs)
+
+
+@pytest.mark.parametrize(
+    "graph", [torch.tensor([[0, 1, 2, 2, 0], [1, 1, 1, 0, 3]]), AxialGraph((2, 2))]
+)
+def test_gradients_have_gradients(graph):
+    """As a force field needs them."""
+    inputs = [x.requires_grad_() for x in (*random_input(4, 4), BETA.clone())]
+    assert gradgradcheck(lambda q, k, v, b: cross_attention(q, k, v, graph, b), inputs)
 
 
 @pytest.mark.parametrize("graph", [torch.tensor([[0, 1, 1], [1, 0, 1]]), AxialGraph(2)])

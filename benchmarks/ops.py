@@ -1,0 +1,190 @@
+"""The operator on lattices and the layer on sparse graphs, against what peers do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.nn import GATConv, TransformerConv
+
+from benchmarks.timing import differs, peak_bytes, seconds
+from pyg_avig import AxialGraph, CrossAttnConv
+from pyg_avig.ops import cross_attention, reference
+
+# The four stages of AttentionViG-S at 224: side, stride, channels.
+STAGES = [(56, 8, 48), (28, 4, 96), (14, 2, 192), (7, 1, 384)]
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}
+
+
+def roll_loop(query: Tensor, key: Tensor, value: Tensor, graph: AxialGraph, beta: Tensor) -> Tensor:
+    """The peers' way: roll the channels-last feature map once for each neighbour."""
+    shape = (graph.batch_size, *graph.size, -1)
+    query, key, value = (x.view(shape) for x in (query, key, value))
+    query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
+    out = torch.zeros_like(value)
+    for axis, (length, stride) in enumerate(zip(graph.size, graph.stride, strict=True), start=1):
+        for hop in range(stride, length, stride):
+            similarity = (query * key.roll(hop, axis)).sum(-1, keepdim=True)
+            out = out + torch.exp(beta * (similarity - 1)) * value.roll(hop, axis)
+    return out.view(graph.num_nodes, 1, -1)
+
+
+def lattice(
+    device: torch.device, dtype: torch.dtype, repeats: int, batch_size: int = 16
+) -> list[dict[str, Any]]:
+    """Forward, and forward plus backward, at the four stage shapes of S."""
+    rows: list[dict[str, Any]] = []
+    for side, stride, channels in STAGES:
+        graph = AxialGraph((side, side), stride, batch_size, device)
+        inputs = [
+            torch.randn(graph.num_nodes, 1, channels, device=device, dtype=dtype).requires_grad_()
+            for _ in range(3)
+        ]
+        beta = torch.ones(1, device=device, requires_grad=True)
+        edges, grad = graph.edge_index, torch.randn_like(inputs[2])
+        rivals = {
+            "ours": lambda q, k, v, g=graph, b=beta: cross_attention(q, k, v, g, b),
+            "roll": lambda q, k, v, g=graph, b=beta: roll_loop(q, k, v, g, b),
+            "edges": lambda q, k, v, e=edges, b=beta: reference.cross_attention(q, k, v, e, b),
+            "products": lambda q, k, v, g=graph: _bare_products(q, k, v, g),
+        }
+        row = {"graph": f"{side}x{side}x{channels}, stride {stride}"}
+        rows.append(row | _compare(rivals, inputs, grad, device, dtype, repeats, {"products"}))
+    return rows
+
+
+def _bare_products(query: Tensor, key: Tensor, value: Tensor, graph: AxialGraph) -> Tensor:
+    """The matrix products that the lattice needs, on contiguous data: the limit."""
+    (side, _), (stride, _) = graph.size, graph.stride
+    members = side // stride
+    q, k, v = (x.view(-1, members, x.size(-1)) for x in (query, key, value))
+    return (torch.bmm(torch.bmm(q, k.transpose(1, 2)), v) * 2).view_as(value)
+
+
+def sparse(
+    device: torch.device,
+    dtype: torch.dtype,
+    repeats: int,
+    nodes: int = 50_000,
+    edges: int = 800_000,
+    channels: int = 128,
+) -> list[dict[str, Any]]:
+    """The whole layer on a random graph, beside PyG's attention layers of the same width."""
+    index = torch.randint(nodes, (2, edges), device=device)
+    graph = EdgeIndex(index, sparse_size=(nodes, nodes)).sort_by("col")[0]
+    x = torch.randn(nodes, channels, device=device, dtype=dtype)
+    rows: list[dict[str, Any]] = []
+    for heads in (1, 4):
+        sizes = (channels, channels // heads, heads)
+        layers = {
+            "ours": CrossAttnConv(*sizes),
+            "TransformerConv": TransformerConv(*sizes),
+            "GATConv": GATConv(*sizes, add_self_loops=False),
+        }
+        row: dict[str, Any] = {"graph": f"{nodes} nodes, {edges} edges, {heads} heads"}
+        calls = {}
+        for name, layer in layers.items():
+            layer.to(device, dtype)
+            calls[name] = _training_call(layer, x, graph)
+        with torch.no_grad():
+            ours = layers["ours"]
+            expected = ours(x, graph.as_tensor(), return_attention_weights=True)[0]
+            row["difference"] = differs(ours(x, graph), expected)
+        if row["difference"] < TOLERANCE[dtype]:
+            row["seconds"] = {"forward+backward": seconds(calls, device, repeats)}
+            row["bytes"] = {name: peak_bytes(call, device) for name, call in calls.items()}
+        rows.append(row)
+    return rows
+
+
+def _training_call(layer: torch.nn.Module, x: Tensor, graph: Any) -> Callable[[], None]:
+    def call() -> None:
+        layer.zero_grad()
+        layer(x.requires_grad_(), graph).sum().backward()
+        x.grad = None
+
+    return call
+
+
+def _compare(
+    rivals: dict[str, Callable[..., Tensor]],
+    inputs: list[Tensor],
+    grad: Tensor,
+    device: torch.device,
+    dtype: torch.dtype,
+    repeats: int,
+    uncompared: set[str],
+) -> dict[str, Any]:
+    """Compare outputs and gradients with ours, then time; no times where they differ."""
+
+    def both(call: Callable[..., Tensor]) -> list[Tensor]:
+        out = call(*inputs)
+        return [out, *torch.autograd.grad(out, inputs, grad)]
+
+    ours = both(rivals["ours"])
+    worst = max(
+        differs(a, b)
+        for name, call in rivals.items()
+        if name not in uncompared
+        for a, b in zip(both(call), ours, strict=True)
+    )
+    row: dict[str, Any] = {"difference": worst}
+    if worst > TOLERANCE[dtype]:
+        return row
+
+    def forward(call: Callable[..., Tensor]) -> Callable[[], Tensor]:
+        def run() -> Tensor:
+            with torch.no_grad():
+                return call(*inputs)
+
+        return run
+
+    row["seconds"] = {
+        "forward": seconds({n: forward(c) for n, c in rivals.items()}, device, repeats),
+        "forward+backward": seconds(
+            {n: (lambda c=c: both(c)) for n, c in rivals.items()}, device, repeats
+        ),
+    }
+    row["bytes"] = {n: peak_bytes(lambda c=c: both(c), device) for n, c in rivals.items()}
+    return row
+
+
+def report(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows as a Markdown table, each rival as a multiple of our time or memory."""
+    measured = [row for row in rows if "seconds" in row]
+    lines = [
+        f"{row['graph']}: outputs differ by {row['difference']:.1e}; no speed"
+        for row in rows
+        if "seconds" not in row
+    ]
+    if not measured:
+        return lines
+    passes = list(measured[0]["seconds"])
+    names = [name for name in measured[0]["bytes"] if name != "ours"]
+    head = [f"{name} / ours, {p}" for p in passes for name in names]
+    lines += [
+        "| graph | ours, ms | " + " | ".join(head) + " | peak memory |",
+        "|---" * (len(head) + 3) + "|",
+    ]
+    ratios: dict[tuple[str, str], list[float]] = {}
+    for row in measured:
+        own = " + ".join(f"{1e3 * row['seconds'][p]['ours']:.1f}" for p in passes)
+        cells = []
+        for p in passes:
+            for name in names:
+                ratio = row["seconds"][p][name] / row["seconds"][p]["ours"]
+                ratios.setdefault((p, name), []).append(ratio)
+                cells.append(f"{ratio:.2f}")
+        memory = ", ".join(
+            f"{name} {value / 2**20:.0f} MiB" for name, value in row["bytes"].items()
+        )
+        lines.append(f"| {row['graph']} | {own} | {' | '.join(cells)} | {memory} |")
+    if len(measured) > 1:
+        means = [f"{prod(r) ** (1 / len(r)):.2f}" for r in ratios.values()]
+        lines.append(f"| geometric mean | | {' | '.join(means)} | |")
+    return lines

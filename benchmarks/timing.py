@@ -1,0 +1,83 @@
+"""Measuring rivals in one process, in turn."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+
+def seconds(
+    rivals: dict[str, Callable[[], Any]], device: torch.device, repeats: int, warm_up: int = 2
+) -> dict[str, float]:
+    """The median time of a call of each, called in turn so that a noisy moment hits all."""
+    times: dict[str, list[float]] = {name: [] for name in rivals}
+    for turn in range(-warm_up, repeats):
+        for name, call in rivals.items():
+            _wait(device)
+            start = time.perf_counter()
+            call()
+            _wait(device)
+            if turn >= 0:
+                times[name].append(time.perf_counter() - start)
+    return {name: median(values) for name, values in times.items()}
+
+
+def peak_bytes(call: Callable[[], Any], device: torch.device) -> int:
+    """The most memory that tensors took during a call, above what was taken before it."""
+    call()
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    taken = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        taken += event.nbytes()
+        peak = max(peak, taken)
+    return peak
+
+
+def differs(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The relative difference of two results, |a - b| / |b|."""
+    a, b = a.detach().double(), b.detach().double()
+    return float((a - b).norm() / b.norm().clamp(min=1e-30))
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a result was measured on."""
+    import torch_geometric
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "device": name or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torch_geometric": torch_geometric.__version__,
+    }
+
+
+def save(name: str, device: torch.device, rows: list[dict[str, Any]]) -> Path:
+    """Write the rows beside the environment they were measured in."""
+    path = Path(__file__).parent / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({**environment(device), "rows": rows}, indent=1) + "\n")
+    partial.replace(path)
+    return path
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

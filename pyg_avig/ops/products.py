@@ -1,0 +1,114 @@
+"""The two products that cross-attention is made of, on any layout of the edges.
+
+*Pairs* takes the product of the two ends of each edge; *spread* sends weighted features along the
+edges and sums them up. Each is the other's gradient, so nothing of the size of edges times channels
+is ever held. A layout says where the weights lie and how to take both.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Layout(Protocol):
+    """Where the weights of the edges lie, as one or several tensors."""
+
+    def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        """The product of a target's row of a and a source's row of b, for each edge."""
+        ...
+
+    def spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
+        """Weighted sums of sources' rows at the targets; transposed, the other way."""
+        ...
+
+    def ends(self, targets: Tensor, sources: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Values (N, heads) of both ends of the edges, broadcastable to each weight tensor."""
+        ...
+
+    def sums(self, weights: list[Tensor], transpose: bool) -> Tensor:
+        """Sums of weights at the targets, (N, heads); at the sources if transposed."""
+        ...
+
+
+class Pairs(torch.autograd.Function):
+    """:meth:`Layout.pairs`, differentiable any number of times."""
+
+    @staticmethod
+    def forward(ctx: Any, layout: Layout, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        ctx.layout = layout
+        ctx.save_for_backward(a, b)
+        return tuple(layout.pairs(a.contiguous(), b.contiguous()))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = ctx.saved_tensors
+        return (
+            None,
+            Spread.apply(ctx.layout, False, b, *grads) if ctx.needs_input_grad[1] else None,
+            Spread.apply(ctx.layout, True, a, *grads) if ctx.needs_input_grad[2] else None,
+        )
+
+
+class Spread(torch.autograd.Function):
+    """:meth:`Layout.spread`, differentiable any number of times."""
+
+    @staticmethod
+    def forward(ctx: Any, layout: Layout, transpose: bool, x: Tensor, *weights: Tensor) -> Tensor:
+        ctx.layout, ctx.transpose = layout, transpose
+        ctx.save_for_backward(x, *weights)
+        return layout.spread(x.contiguous(), [w.contiguous() for w in weights], transpose)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.saved_tensors
+        grad_x = None
+        if ctx.needs_input_grad[2]:
+            grad_x = Spread.apply(ctx.layout, not ctx.transpose, grad, *weights)
+        ends = (x, grad) if ctx.transpose else (grad, x)
+        return None, None, grad_x, *Pairs.apply(ctx.layout, *ends)
+
+
+class Cosine(torch.autograd.Function):
+    """The cosine of the two ends of each edge, without normalised copies of the features."""
+
+    @staticmethod
+    def forward(ctx: Any, layout: Layout, query: Tensor, key: Tensor) -> tuple[Tensor, ...]:
+        ctx.layout = layout
+        scales = inverse_length(query), inverse_length(key)
+        products = layout.pairs(query.contiguous(), key.contiguous())
+        for product, (target, source) in zip(products, layout.ends(*scales), strict=True):
+            product.mul_(target).mul_(source)
+        ctx.save_for_backward(query, key, *scales, *products)
+        return tuple(products)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, *saved = ctx.saved_tensors
+        scales, cosines = saved[:2], saved[2:]
+        if torch.is_grad_enabled():  # For a gradient of this gradient.
+            scales = [inverse_length(query), inverse_length(key)]
+        ends = ctx.layout.ends(*scales)
+        products = [
+            grad * target * source for grad, (target, source) in zip(grads, ends, strict=True)
+        ]
+        radial = [grad * cosine for grad, cosine in zip(grads, cosines, strict=True)]
+        found: list[Tensor | None] = [None]
+        for x, other, scale, transpose in (
+            (query, key, scales[0], False),
+            (key, query, scales[1], True),
+        ):
+            grad = Spread.apply(ctx.layout, transpose, other, *products)
+            # What lies along a vector does not change its direction.
+            along = ctx.layout.sums(radial, transpose) * scale.square()
+            found.append(torch.addcmul(grad, x, along.unsqueeze(-1), value=-1))
+        return tuple(found)
+
+
+def inverse_length(x: Tensor) -> Tensor:
+    """One over the length of each vector, (N, heads); 0 for a zero vector."""
+    length = torch.linalg.vector_norm(x, dim=-1)
+    zero = length == 0
+    return length.masked_fill(zero, 1).reciprocal().masked_fill(zero, 0)
