@@ -108,15 +108,25 @@ class _Axis:
         mask = mask.expand(self.before, self.members, self.rest, self.members)
         return mask.reshape(-1, 1, self.members)
 
+    @property
+    def split_before(self) -> bool:
+        """Whether batches are taken apart along ``before``: there are fewer of them so."""
+        return self.before < self.rest * self.heads
+
     def new_weights(self, x: Tensor) -> Tensor:
-        """Uninitialised weights."""
-        return x.new_empty(self.before, self.rest, self.heads, self.members, self.members)
+        """Uninitialised weights whose batches are contiguous, as MKL wants its results."""
+        inner, square = self.rest * self.heads, (self.members, self.members)
+        if self.split_before:
+            weight = x.new_empty(self.before, inner, *square)
+        else:
+            weight = x.new_empty(inner, self.before, *square).transpose(0, 1)
+        return weight.unflatten(1, (self.rest, self.heads))
 
     def batches(self, x: Tensor) -> Iterator[Tensor]:
         """Contiguous node features as batches of classes (many, M, C), each a view."""
         inner = self.rest * self.heads
         x = x.view(self.before, self.members, inner, x.size(-1))
-        if self.before < inner:
+        if self.split_before:
             for i in range(self.before):
                 yield x[i].transpose(0, 1)
         else:
@@ -125,8 +135,7 @@ class _Axis:
 
     def weight_batches(self, weight: Tensor) -> Iterator[Tensor]:
         """Weights as the batches (many, M, M) that belong to :meth:`batches`."""
-        weight = weight.view(self.before, -1, self.members, self.members)
-        return iter(weight.unbind(0 if self.before < weight.size(1) else 1))
+        return iter(weight.flatten(1, 2).unbind(0 if self.split_before else 1))
 
 
 class _Classes:
@@ -152,11 +161,8 @@ class _Classes:
             for rows, w, out in zip(
                 axis.batches(x), axis.weight_batches(weight), axis.batches(total), strict=True
             ):
-                w = w.transpose(1, 2) if transpose else w
-                if n == 0:
-                    torch.bmm(w, rows, out=out)
-                else:
-                    out.baddbmm_(w, rows)
+                part = torch.bmm(w.transpose(1, 2) if transpose else w, rows)
+                out.copy_(part) if n == 0 else out.add_(part)
         return total
 
     def ends(self, targets: Tensor, sources: Tensor) -> list[tuple[Tensor, Tensor]]:

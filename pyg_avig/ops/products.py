@@ -59,7 +59,7 @@ class Spread(torch.autograd.Function):
     def forward(ctx: Any, layout: Layout, transpose: bool, x: Tensor, *weights: Tensor) -> Tensor:
         ctx.layout, ctx.transpose = layout, transpose
         ctx.save_for_backward(x, *weights)
-        return layout.spread(x.contiguous(), [w.contiguous() for w in weights], transpose)
+        return layout.spread(x.contiguous(), list(weights), transpose)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
