@@ -59,11 +59,12 @@ def lattice(
 
 
 def _bare_products(query: Tensor, key: Tensor, value: Tensor, graph: AxialGraph) -> Tensor:
-    """The matrix products that the lattice needs, on contiguous data: the limit."""
+    """The matrix products that two axes need, on contiguous data: the limit."""
     (side, _), (stride, _) = graph.size, graph.stride
     members = side // stride
     q, k, v = (x.view(-1, members, x.size(-1)) for x in (query, key, value))
-    return (torch.bmm(torch.bmm(q, k.transpose(1, 2)), v) * 2).view_as(value)
+    rows, columns = (torch.bmm(torch.bmm(q, k.transpose(1, 2)), v) for _ in range(2))
+    return (rows + columns).view_as(value)
 
 
 def sparse(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import Adjacency, check_edges, check_lattice, to_edge_list
 from pyg_avig.graphs.axial import AxialGraph
-from pyg_avig.ops import axial, reference
+from pyg_avig.ops import axial, csr, reference
 from pyg_avig.ops.affinity import get_affinity
 
 
@@ -57,8 +58,8 @@ def cross_attention(
     if isinstance(graph, AxialGraph):
         check_lattice(graph, key.size(0), query.size(0))
     if backend is None:
-        backend = next(name for name in _BACKENDS if refusal(name, graph) is None)
-    elif (reason := refusal(backend, graph)) is not None:
+        backend = next(n for n in _BACKENDS if refusal(n, graph, query.device) is None)
+    elif (reason := refusal(backend, graph, query.device)) is not None:
         raise InputError(f"backend {backend!r} cannot run here: {reason}")
     return _BACKENDS[backend](query, key, value, graph, beta, affinity, dropout)
 
@@ -68,17 +69,15 @@ def backends() -> list[str]:
     return list(_BACKENDS)
 
 
-def refusal(backend: str, graph: Adjacency) -> str | None:
-    """Why ``backend`` does not take ``graph``; ``None`` if it does."""
+def refusal(backend: str, graph: Adjacency, device: torch.device | str = "cpu") -> str | None:
+    """Why ``backend`` does not take ``graph`` on ``device``; ``None`` if it does."""
     if backend not in _BACKENDS:
         raise InputError(f"backend must be one of {backends()} (got {backend!r})")
     if backend == "axial" and not isinstance(graph, AxialGraph):
         return f"it takes an AxialGraph (got {type(graph).__name__})"
+    if backend == "csr":
+        return csr.refuse(graph, torch.device(device))
     return None
-
-
-def _axial(query, key, value, graph, beta, affinity, dropout) -> Tensor:
-    return axial.cross_attention(query, key, value, graph, beta, affinity, dropout)
 
 
 def _edge_list(query, key, value, graph, beta, affinity, dropout) -> Tensor:
@@ -89,7 +88,11 @@ def _edge_list(query, key, value, graph, beta, affinity, dropout) -> Tensor:
     return reference.cross_attention(query, key, value, edge_index, beta, affinity, dropout)
 
 
-_BACKENDS: dict[str, Callable[..., Tensor]] = {"axial": _axial, "edge_list": _edge_list}
+_BACKENDS: dict[str, Callable[..., Tensor]] = {
+    "axial": axial.cross_attention,
+    "csr": csr.cross_attention,
+    "edge_list": _edge_list,
+}
 
 
 def _check_shapes(query: Tensor, key: Tensor, value: Tensor, beta: Tensor) -> None:

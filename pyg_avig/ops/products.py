@@ -37,10 +37,13 @@ class Pairs(torch.autograd.Function):
     """:meth:`Layout.pairs`, differentiable any number of times."""
 
     @staticmethod
-    def forward(ctx: Any, layout: Layout, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        ctx.layout = layout
-        ctx.save_for_backward(a, b)
+    def forward(layout: Layout, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
         return tuple(layout.pairs(a.contiguous(), b.contiguous()))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        ctx.layout, a, b = inputs
+        ctx.save_for_backward(a, b)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -56,43 +59,49 @@ class Spread(torch.autograd.Function):
     """:meth:`Layout.spread`, differentiable any number of times."""
 
     @staticmethod
-    def forward(ctx: Any, layout: Layout, transpose: bool, x: Tensor, *weights: Tensor) -> Tensor:
-        ctx.layout, ctx.transpose = layout, transpose
-        ctx.save_for_backward(x, *weights)
+    def forward(layout: Layout, transpose: bool, x: Tensor, *weights: Tensor) -> Tensor:
         return layout.spread(x.contiguous(), list(weights), transpose)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.layout, ctx.transpose, *tensors = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
-        grad_x = None
+        grad_x, grad_weights = None, [None] * len(weights)
         if ctx.needs_input_grad[2]:
             grad_x = Spread.apply(ctx.layout, not ctx.transpose, grad, *weights)
-        ends = (x, grad) if ctx.transpose else (grad, x)
-        return None, None, grad_x, *Pairs.apply(ctx.layout, *ends)
+        if any(ctx.needs_input_grad[3:]):
+            ends = (x, grad) if ctx.transpose else (grad, x)
+            grad_weights = Pairs.apply(ctx.layout, *ends)
+        return None, None, grad_x, *grad_weights
 
 
 class Cosine(torch.autograd.Function):
     """The cosine of the two ends of each edge, without normalised copies of the features."""
 
     @staticmethod
-    def forward(ctx: Any, layout: Layout, query: Tensor, key: Tensor) -> tuple[Tensor, ...]:
-        ctx.layout = layout
-        scales = inverse_length(query), inverse_length(key)
+    def forward(layout: Layout, query: Tensor, key: Tensor) -> tuple[Tensor, ...]:
         products = layout.pairs(query.contiguous(), key.contiguous())
-        for product, (target, source) in zip(products, layout.ends(*scales), strict=True):
+        ends = layout.ends(inverse_length(query), inverse_length(key))
+        for product, (target, source) in zip(products, ends, strict=True):
             product.mul_(target).mul_(source)
-        ctx.save_for_backward(query, key, *scales, *products)
         return tuple(products)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        ctx.layout, query, key = inputs
+        ctx.save_for_backward(query, key, *output)
+
+    @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, *saved = ctx.saved_tensors
-        scales, cosines = saved[:2], saved[2:]
-        if torch.is_grad_enabled():  # For a gradient of this gradient.
-            scales = [inverse_length(query), inverse_length(key)]
-        ends = ctx.layout.ends(*scales)
+        query, key, *cosines = ctx.saved_tensors
+        scales = inverse_length(query), inverse_length(key)
         products = [
-            grad * target * source for grad, (target, source) in zip(grads, ends, strict=True)
+            grad * target * source
+            for grad, (target, source) in zip(grads, ctx.layout.ends(*scales), strict=True)
         ]
         radial = [grad * cosine for grad, cosine in zip(grads, cosines, strict=True)]
         found: list[Tensor | None] = [None]
