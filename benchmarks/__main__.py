@@ -1,4 +1,4 @@
-"""`python -m benchmarks ops`: tables on the screen, JSON under benchmarks/results/."""
+"""`python -m benchmarks ops | models`: tables on the screen, JSON under benchmarks/results/."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import warnings
 import torch
 from jsonargparse import auto_cli
 
+from benchmarks import models as models_module
 from benchmarks import ops as ops_module
 from benchmarks.timing import environment, save
 
@@ -23,20 +24,49 @@ def ops(device: str = "cpu", threads: int = 2, dtype: str = "fp32", repeats: int
         dtype: fp32, bf16 or fp16.
         repeats: Calls of each rival; the median counts.
     """
-    torch.manual_seed(0)
-    torch.set_num_threads(threads)
-    where = torch.device(device)
-    print(environment(where))
+    where = _begin(device, threads)
     lattice = ops_module.lattice(where, DTYPES[dtype], repeats)
     print("\nThe operator on the lattices of AttentionViG-S, batch 16\n")
     print("\n".join(ops_module.report(lattice)))
     sparse = ops_module.sparse(where, DTYPES[dtype], max(repeats // 3, 3))
-    print("\nThe whole layer on a random graph\n")
+    print("\nThe whole layer on a random graph, 128 channels\n")
     print("\n".join(ops_module.report(sparse)))
     print(f"\nwritten: {save(f'ops-{where.type}-{dtype}', where, lattice + sparse)}")
 
 
+def models(
+    device: str = "cpu",
+    threads: int = 2,
+    dtype: str = "fp32",
+    repeats: int = 5,
+    batch_size: int = 8,
+    names: tuple[str, ...] = ("attentionvig_s", "convnextv2_pico", "repvit_m1_1"),
+) -> None:
+    """Inference and training of the backbone at 224 x 224.
+
+    Args:
+        device: cpu or cuda.
+        threads: CPU threads.
+        dtype: fp32, bf16 or fp16.
+        repeats: Calls of each rival; the median counts.
+        batch_size: Images in a batch.
+        names: Models of timm's registry; the first is compared with the others.
+    """
+    where = _begin(device, threads)
+    rows = models_module.models(where, DTYPES[dtype], repeats, list(names), batch_size)
+    print(f"\nAt 224 x 224, batch {batch_size}\n")
+    print("\n".join(models_module.report(rows)))
+    print(f"\nwritten: {save(f'models-{where.type}-{dtype}', where, rows)}")
+
+
+def _begin(device: str, threads: int) -> torch.device:
+    torch.manual_seed(0)
+    torch.set_num_threads(threads)
+    where = torch.device(device)
+    print(environment(where))
+    return where
+
+
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=r".torch\.jit\.", category=FutureWarning)
-    warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
-    sys.exit(auto_cli({"ops": ops}))
+    sys.exit(auto_cli({"ops": ops, "models": models}))

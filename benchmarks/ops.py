@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -47,11 +48,11 @@ def lattice(
         ]
         beta = torch.ones(1, device=device, requires_grad=True)
         edges, grad = graph.edge_index, torch.randn_like(inputs[2])
-        rivals = {
-            "ours": lambda q, k, v, g=graph, b=beta: cross_attention(q, k, v, g, b),
-            "roll": lambda q, k, v, g=graph, b=beta: roll_loop(q, k, v, g, b),
-            "edges": lambda q, k, v, e=edges, b=beta: reference.cross_attention(q, k, v, e, b),
-            "products": lambda q, k, v, g=graph: _bare_products(q, k, v, g),
+        rivals: dict[str, Callable[..., Tensor]] = {
+            "ours": partial(cross_attention, graph=graph, beta=beta),
+            "roll": partial(roll_loop, graph=graph, beta=beta),
+            "edges": partial(reference.cross_attention, edge_index=edges, beta=beta),
+            "products": partial(_bare_products, graph=graph),
         }
         row = {"graph": f"{side}x{side}x{channels}, stride {stride}"}
         rows.append(row | _compare(rivals, inputs, grad, device, dtype, repeats, {"products"}))
@@ -148,10 +149,10 @@ def _compare(
     row["seconds"] = {
         "forward": seconds({n: forward(c) for n, c in rivals.items()}, device, repeats),
         "forward+backward": seconds(
-            {n: (lambda c=c: both(c)) for n, c in rivals.items()}, device, repeats
+            {n: partial(both, c) for n, c in rivals.items()}, device, repeats
         ),
     }
-    row["bytes"] = {n: peak_bytes(lambda c=c: both(c), device) for n, c in rivals.items()}
+    row["bytes"] = {n: peak_bytes(partial(both, c), device) for n, c in rivals.items()}
     return row
 
 
