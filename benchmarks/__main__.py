@@ -1,4 +1,4 @@
-"""`python -m benchmarks ops | models`: tables on the screen, JSON under benchmarks/results/."""
+"""`python -m benchmarks ops | models | loader`: tables on the screen and JSON beside this file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import warnings
 import torch
 from jsonargparse import auto_cli
 
+from benchmarks import loader as loader_module
 from benchmarks import models as models_module
 from benchmarks import ops as ops_module
 from benchmarks.timing import environment, save
@@ -59,6 +60,19 @@ def models(
     print(f"\nwritten: {save(f'models-{where.type}-{dtype}', where, rows)}")
 
 
+def loader(repeats: int = 15, batch_size: int = 32) -> None:
+    """Images as graphs against images as tensors, from JPEG files to a batch, in one process.
+
+    Args:
+        repeats: Batches of each; the median counts.
+        batch_size: Images in a batch.
+    """
+    where = _begin("cpu", threads=1)
+    rows = loader_module.loader(repeats, batch_size)
+    print("\n" + "\n".join(loader_module.report(rows)))
+    print(f"\nwritten: {save('loader', where, rows)}")
+
+
 def _begin(device: str, threads: int) -> torch.device:
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -69,4 +83,4 @@ def _begin(device: str, threads: int) -> torch.device:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=r".torch\.jit\.", category=FutureWarning)
-    sys.exit(auto_cli({"ops": ops, "models": models}))
+    sys.exit(auto_cli({"ops": ops, "models": models, "loader": loader}))

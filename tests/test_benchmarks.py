@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import models, ops, timing
+from benchmarks import loader, models, ops, timing
 from pyg_avig import AxialGraph
 from pyg_avig.ops import cross_attention
 
@@ -33,7 +33,7 @@ def test_lattice_table(small):
 
 def test_no_speed_is_printed_where_outputs_differ(small, monkeypatch):
     right = ops.roll_loop
-    monkeypatch.setattr(ops, "roll_loop", lambda *inputs: 1.01 * right(*inputs))
+    monkeypatch.setattr(ops, "roll_loop", lambda *a, **k: 1.01 * right(*a, **k))
     rows = ops.lattice(CPU, torch.float32, repeats=2, batch_size=2)
     assert not any("seconds" in row for row in rows)
     table = ops.report(rows)
@@ -53,6 +53,12 @@ def test_models_table():
     table = models.report(rows)
     assert len(table) == 2 + 4
     assert "attentionvig_nano" in table[2]
+
+
+def test_loader_table():
+    rows = loader.loader(repeats=1, batch_size=2)
+    assert rows[0]["difference"] == 0
+    assert len(loader.report(rows)) == 3
 
 
 def test_peak_memory_counts_what_lives_at_once():

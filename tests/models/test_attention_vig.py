@@ -214,3 +214,20 @@ def test_exports_to_onnx(nano, tmp_path):
     assert torch.allclose(torch.from_numpy(logits), nano(images), atol=1e-4, rtol=1e-4)
     exported = torch.export.export(nano, (images,)).module()
     assert torch.allclose(exported(images), nano(images), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiles_in_one_graph(nano):
+    nano.double()
+    images = torch.randn(2, 3, 32, 32, dtype=torch.double)
+    torch._dynamo.reset()
+    compiled = torch.compile(nano, fullgraph=True, backend="aot_eager")
+    nano.eval()
+    assert torch.allclose(compiled(images), nano(images))
+    nano.train()
+    grads = []
+    for model in (compiled, nano):
+        nano.zero_grad()
+        model(images).square().sum().backward()
+        grads.append(torch.cat([p.grad.flatten() for p in nano.parameters()]))
+    assert torch.allclose(*grads)
