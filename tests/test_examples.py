@@ -63,6 +63,13 @@ def test_read_attention():
     assert all(within > between for within, between in means.values())
 
 
+def test_draw_lattice(tmp_path):
+    facts = load("draw_lattice").main(str(tmp_path / "lattice.png"))
+    # Two residue classes an axis; within one, a step along each axis reaches every node.
+    assert facts == {"degree": 2 + 3, "components": 4, "diameter": 2}
+    assert (tmp_path / "lattice.png").stat().st_size > 0
+
+
 @pytest.mark.sparse
 def test_large_graph():
     assert load("large_graph").main(nodes=5000, batches=60) > 0.6  # Five classes.
