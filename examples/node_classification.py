@@ -1,7 +1,9 @@
 """A two-layer node classifier: CrossAttnConv where GATv2Conv stood, and nothing else changed.
 
-Zachary's karate club, half of its 34 members labelled. The degrees differ widely (1 to 17), and
-dividing the sum by the number of neighbours, `normalize=True`, tells here.
+Zachary's karate club, half of its 34 members labelled, mean accuracy over eight splits. The degrees
+differ widely (1 to 17), and a sum grows with them: as it stands CrossAttnConv does worse here than
+GATv2Conv (0.73 against 0.83), and as well once the sum is divided by the number of neighbours
+(`normalize=True`).
 
     python examples/node_classification.py
 """

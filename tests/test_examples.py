@@ -41,9 +41,11 @@ def test_digits_demo(tmp_path, capsys):
 
 
 def test_node_classification():
-    means = load("node_classification").main(epochs=100, seeds=2)
+    means = load("node_classification").main(epochs=100, seeds=4)
     assert len(means) == 3
-    assert min(means.values()) > 0.4  # Four classes; the largest has 13 of 34 members.
+    # Four classes; the largest has 13 of 34 members.
+    assert means["CrossAttnConv"] > 0.55
+    assert means["CrossAttnConv, normalize=True"] > 0.65
 
 
 def test_hetero_graph():
@@ -71,8 +73,9 @@ def test_draw_lattice(tmp_path):
 
 
 @pytest.mark.sparse
-def test_large_graph():
-    assert load("large_graph").main(nodes=5000, batches=60) > 0.6  # Five classes.
+def test_large_graph(capsys):
+    assert load("large_graph").main(nodes=100_000, batches=30) > 0.6  # Five classes.
+    assert "peak memory of the process" in capsys.readouterr().out
 
 
 def test_model_sizes():

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.typing import SparseTensor
 from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
-from torch_geometric.utils.sparse import set_sparse_value
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.axial import AxialGraph
@@ -43,6 +42,8 @@ def to_edge_list(adjacency: Adjacency) -> EdgeList:
     if isinstance(adjacency, AxialGraph):
         return EdgeList(adjacency.edge_index, None)
     if is_sparse_matrix(adjacency):
+        if getattr(adjacency, "layout", None) == torch.sparse_coo and not adjacency.is_coalesced():
+            raise InputError("expected a coalesced sparse matrix (call coalesce() first)")
         edge_index, value = to_edge_index(adjacency)
         if isinstance(adjacency, SparseTensor) and not adjacency.has_value():
             value = None
@@ -60,25 +61,54 @@ def to_edge_list(adjacency: Adjacency) -> EdgeList:
     return EdgeList(adjacency.long(), None)
 
 
-def with_value(adjacency: Adjacency, value: Tensor) -> Any:
+def with_value(adjacency: Any, value: Tensor) -> Any:
     """A sparse matrix with the edges of ``adjacency`` and new values (E, ...)."""
     if isinstance(adjacency, SparseTensor):
         return adjacency.set_value(value, layout="coo")
-    return set_sparse_value(adjacency, value)
+    shape = (*adjacency.shape[:2], *value.shape[1:])
+    if adjacency.layout == torch.sparse_coo:
+        indices = adjacency.indices()
+        return torch.sparse_coo_tensor(indices, value, shape, is_coalesced=True)
+    if adjacency.layout == torch.sparse_csr:
+        parts = adjacency.crow_indices(), adjacency.col_indices()
+        return torch.sparse_csr_tensor(*parts, value, shape)
+    parts = adjacency.ccol_indices(), adjacency.row_indices()
+    return torch.sparse_csc_tensor(*parts, value, shape)
 
 
-def check_lattice(graph: AxialGraph, num_sources: int, num_targets: int) -> None:
-    """Refuse a lattice that has not as many nodes as there are features.
+def check_size(adjacency: Adjacency, num_first: int, num_second: int) -> None:
+    """Refuse an adjacency that knows of another number of nodes than there are features.
+
+    Args:
+        adjacency: Any.
+        num_first: Number of nodes that the first row of its edge list speaks of: the sources,
+            as edges go from source to target.
+        num_second: Number of nodes that the second row speaks of.
 
     Raises:
-        InputError: With both numbers.
+        InputError: With both sizes.
     """
-    for name, number in (("source", num_sources), ("target", num_targets)):
-        if number != graph.num_nodes:
+    if isinstance(adjacency, AxialGraph):
+        for number in (num_first, num_second):
+            if number != adjacency.num_nodes:
+                raise InputError(
+                    f"expected features of {adjacency.num_nodes} nodes, as {adjacency} has "
+                    f"(got {number})"
+                )
+    elif is_sparse_matrix(adjacency):
+        size = (adjacency.size(0), adjacency.size(1))
+        if size != (num_second, num_first):
             raise InputError(
-                f"expected features of {graph.num_nodes} {name} nodes, as {graph} has "
-                f"(got {number})"
+                f"expected a matrix of shape {(num_second, num_first)}, targets by sources "
+                f"(got {size}; is it to be transposed?)"
             )
+    elif isinstance(adjacency, EdgeIndex):
+        for known, number in zip(adjacency.sparse_size(), (num_first, num_second), strict=True):
+            if known not in (None, number):
+                raise InputError(
+                    f"expected an EdgeIndex of sparse_size {(num_first, num_second)} "
+                    f"(got {tuple(adjacency.sparse_size())})"
+                )
 
 
 def check_edges(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pyg_avig.errors import InputError
 from pyg_avig.nn.cross_attn_conv import CrossAttnConv
 
 
@@ -25,6 +26,8 @@ def attention_weights(model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, 
     The model's code need not know of it. Runs without gradient, in the mode (training
     or evaluation) that the model is in.
 
+    Of features (B, N, F) on one graph, the edges are those of B disjoint copies of it.
+
     Args:
         model: Any module with :class:`CrossAttnConv` layers somewhere below it.
         *args: What the model is called with.
@@ -33,6 +36,9 @@ def attention_weights(model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, 
     Returns:
         For each layer by its name in the model, in the order of the calls. Of a layer
         called several times, the last call's.
+
+    Raises:
+        InputError: If the model has such layers and calls none.
     """
     found: dict[str, AttentionWeights] = {}
 
@@ -49,9 +55,12 @@ def attention_weights(model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, 
         if isinstance(module, CrossAttnConv)
     ]
     try:
-        with torch.no_grad():
+        # A compiled model would not call the hooks.
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             model(*args, **kwargs)
     finally:
         for handle in handles:
             handle.remove()
+    if handles and not found:
+        raise InputError("expected a model that calls its CrossAttnConv layers (it called none)")
     return found

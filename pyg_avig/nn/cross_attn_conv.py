@@ -18,7 +18,7 @@ from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import (
     Adjacency,
     check_edges,
-    check_lattice,
+    check_size,
     is_sparse_matrix,
     to_edge_list,
     with_value,
@@ -64,7 +64,7 @@ class CrossAttnConv(MessagePassing):
         dropout: Probability of dropping an attention weight in training.
         act: The activation :math:`\sigma`, by name or as a callable; ``None`` for none.
         bias: Whether :math:`\mathbf{W}` has a bias.
-        edge_dim: Size of the edge features :math:`\mathbf{e}_{ij}`, if there are any. They
+        edge_dim: Size (or -1) of the edge features :math:`\mathbf{e}_{ij}`, if there are any. They
             enter keys and values, :math:`\mathbf{K} \mathbf{x}_j + \mathbf{E}
             \mathbf{e}_{ij}` and :math:`\mathbf{V} \mathbf{x}_j + \mathbf{E}
             \mathbf{e}_{ij}`, as in :class:`~torch_geometric.nn.TransformerConv`; our
@@ -83,7 +83,8 @@ class CrossAttnConv(MessagePassing):
           ``return_attention_weights=True`` also
           :math:`((2, |\mathcal{E}|), (|\mathcal{E}|, H))`, for a sparse matrix the matrix
           with the weights as its values in the place of the edge indices (and nothing else
-          for a ``SparseTensor``)
+          for a ``SparseTensor``), for :math:`B` sets of features always the edge indices and
+          :math:`(B, |\mathcal{E}|, H)`
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class CrossAttnConv(MessagePassing):
             raise InputError(f"dropout must lie in [0, 1] (got {dropout})")
         if self.aggr is None or isinstance(self.aggr, list):
             raise InputError(f"aggr must be one aggregation (got {self.aggr!r})")
-        if not 0 < beta <= MAX_BETA:
+        if isinstance(beta, bool) or not 0 < beta <= MAX_BETA:
             raise InputError(f"beta must lie in (0, {MAX_BETA:g}] (got {beta})")
         get_affinity(affinity)
 
@@ -189,6 +190,12 @@ class CrossAttnConv(MessagePassing):
         source, target = (x, x) if isinstance(x, Tensor) else x
         self._check_features(source, target)
         self._check_size(size, source.size(-2), target.size(-2))
+        if self.flow != "source_to_target" and is_sparse_matrix(edge_index):
+            raise InputError(
+                "expected an edge list for flow='target_to_source' (got a sparse matrix; "
+                "transpose it and use flow='source_to_target')"
+            )
+        check_size(edge_index, *self._in_order(source.size(-2), target.size(-2)))
         if source.dim() == 3:
             return self._forward_static(
                 source, target, edge_index, edge_attr, return_attention_weights
@@ -268,17 +275,19 @@ class CrossAttnConv(MessagePassing):
             check_edges(edges, *self._in_order(num_sources, target.size(1)), x[0].device)
             if edge_attr is None and self.edge_dim is not None:
                 edge_attr = value
-            step = edges.new_tensor(self._in_order(num_sources, target.size(1)))
-            first = torch.arange(batch, device=edges.device) * step.view(2, 1)
-            graph = (edges.unsqueeze(1) + first.unsqueeze(-1)).flatten(1)
+            copies = torch.arange(batch, device=edges.device).view(-1, 1)
+            sizes = self._in_order(num_sources, target.size(1))
+            rows = [(row + copies * size).flatten() for row, size in zip(edges, sizes, strict=True)]
+            graph = torch.stack(rows)
         if edge_attr is not None:
             edge_attr = edge_attr.repeat(batch, *[1] * (edge_attr.dim() - 1))
         out = self.forward(x, graph, edge_attr, None, return_attention_weights)
         if not return_attention_weights:
-            return out.unflatten(0, (batch, -1))
+            return out.unflatten(0, (batch, target.size(1)))
         out, (_, alpha) = out
         edges = to_edge_list(adjacency).edge_index if edges is None else edges
-        return out.unflatten(0, (batch, -1)), (edges, alpha.unflatten(0, (batch, -1)))
+        alpha = alpha.unflatten(0, (batch, edges.size(1)))
+        return out.unflatten(0, (batch, target.size(1))), (edges, alpha)
 
     def edge_update(
         self,
@@ -310,7 +319,8 @@ class CrossAttnConv(MessagePassing):
             or self.flow != "source_to_target"
             or self.decomposed_layers > 1
             or any(
-                getattr(type(self), name) is not getattr(CrossAttnConv, name) for name in _STAGES
+                getattr(type(self), name) is not getattr(CrossAttnConv, name) or name in vars(self)
+                for name in _STAGES
             )
             or any(hooks for name, hooks in vars(self).items() if name in _EDGE_HOOKS)
         )
@@ -325,29 +335,29 @@ class CrossAttnConv(MessagePassing):
         self, adjacency: Adjacency, edge_attr: Tensor | None, num_sources: int, num_targets: int
     ) -> tuple[Tensor, Tensor | None]:
         """The edge list, and the projected edge features (E, heads, C)."""
-        if self.flow != "source_to_target" and is_sparse_matrix(adjacency):
-            raise InputError(
-                "expected an edge list for flow='target_to_source' (got a sparse matrix; "
-                "transpose it and use flow='source_to_target')"
-            )
         edges, value = to_edge_list(adjacency)
         if isinstance(adjacency, AxialGraph):
-            check_lattice(adjacency, num_sources, num_targets)
             edges = edges.to(self.log_beta.device)
         check_edges(edges, *self._in_order(num_sources, num_targets), self.log_beta.device)
         if self.lin_edge is None:
             return edges, None
-        edge_attr = value if edge_attr is None else edge_attr
+        given = edge_attr is not None
+        edge_attr = edge_attr if given else value
         num_edges = edges.size(1)
         if edge_attr is not None and edge_attr.dim() == 1:
             edge_attr = edge_attr.unsqueeze(-1)
-        if edge_attr is None or edge_attr.shape != (num_edges, self.edge_dim):
+        width = self.lin_edge.in_channels
+        fits = edge_attr is not None and edge_attr.dim() == 2 and edge_attr.size(0) == num_edges
+        if edge_attr is None or not fits or width not in (-1, edge_attr.size(1)):
             shape = None if edge_attr is None else tuple(edge_attr.shape)
             raise InputError(
-                f"expected edge_attr of shape {(num_edges, self.edge_dim)}, the edges and "
+                f"expected edge_attr of shape {(num_edges, width)}, the edges and "
                 f"edge_dim (got {shape})"
             )
-        edge_attr = self.lin_edge(edge_attr.to(self.lin_edge.weight.dtype))
+        if not given:  # The values of a matrix, of whatever type they are.
+            edge_attr = edge_attr.to(self.log_beta.dtype)
+        self._check_kind("edge_attr", edge_attr)
+        edge_attr = self.lin_edge(edge_attr)
         return edges, edge_attr.view(-1, self.heads, self.out_channels)
 
     def _degree(self, graph: Adjacency, num_nodes: int, like: Tensor) -> Tensor:
@@ -355,7 +365,8 @@ class CrossAttnConv(MessagePassing):
         if isinstance(graph, AxialGraph):
             return like.new_tensor(max(graph.degree, 1))
         index = to_edge_list(graph).edge_index[1 if self.flow == "source_to_target" else 0]
-        return degree(index, num_nodes, like.dtype).clamp(min=1)
+        # Counted in single precision: a half-precision count stops growing.
+        return degree(index, num_nodes, torch.float32).clamp(min=1).to(like.dtype)
 
     @staticmethod
     def _check_size(
@@ -367,6 +378,17 @@ class CrossAttnConv(MessagePassing):
                 raise InputError(
                     f"expected {size} source and target nodes, as size says (got {found})"
                 )
+
+    def _check_kind(self, name: str, x: Tensor) -> None:
+        if x.device != self.log_beta.device:
+            raise InputError(
+                f"expected {name} and layer on one device (got {x.device} and "
+                f"{self.log_beta.device})"
+            )
+        if x.dtype != self.log_beta.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise InputError(
+                f"expected {name} and layer of one dtype (got {x.dtype} and {self.log_beta.dtype})"
+            )
 
     def _check_features(self, source: Tensor, target: Tensor | None) -> None:
         if target is None:
@@ -383,16 +405,7 @@ class CrossAttnConv(MessagePassing):
                     f"expected {name} features of shape (N, {lin.in_channels}) or "
                     f"(B, N, {lin.in_channels}) (got {tuple(x.shape)})"
                 )
-            if x.device != self.log_beta.device:
-                raise InputError(
-                    f"expected {name} features and layer on one device "
-                    f"(got {x.device} and {self.log_beta.device})"
-                )
-            if x.dtype != self.log_beta.dtype and not torch.is_autocast_enabled(x.device.type):
-                raise InputError(
-                    f"expected {name} features and layer of one dtype "
-                    f"(got {x.dtype} and {self.log_beta.dtype})"
-                )
+            self._check_kind(f"{name} features", x)
         if source.shape[:-2] != target.shape[:-2]:
             raise InputError(
                 "expected source and target features of as many sets "

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_avig.errors import InputError
 from pyg_avig.graphs.axial import AxialGraph
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.products import Cosine, Spread
@@ -61,7 +62,7 @@ def _weights(
     degree = sum(axis.degree for axis in axes)
     beta = beta.to(similarity[0].dtype).view(-1, 1, 1)
     if not competes:
-        neighbors = _NodeNeighbors(axes[0].mask.new_ones(()), degree)
+        neighbors = _CountOnly(axes[0].mask, degree)
         return [
             function(s, beta, neighbors).masked_fill(~axis.mask, 0)
             for axis, s in zip(axes, similarity, strict=True)
@@ -183,7 +184,10 @@ class _Classes:
 def _cosine(query: Tensor, key: Tensor, axes: list[_Axis]) -> tuple[Tensor, ...]:
     """:class:`~pyg_avig.ops.products.Cosine` in plain operations."""
     query, key = unit(query), unit(key)
-    return tuple(axis.to_classes(query) @ axis.to_classes(key).transpose(-1, -2) for axis in axes)
+    return tuple(
+        (axis.to_classes(query) @ axis.to_classes(key).transpose(-1, -2)).clamp(-1, 1)
+        for axis in axes
+    )
 
 
 def _messages(value: Tensor, weights: list[Tensor], axes: list[_Axis]) -> Tensor:
@@ -210,6 +214,18 @@ class _NodeNeighbors:
 
     def max(self, value: Tensor) -> Tensor:
         return value.detach().masked_fill(~self.mask, -torch.inf).amax(-1, keepdim=True)
+
+
+class _CountOnly(_NodeNeighbors):
+    """For affinities that take one axis at a time, and so know nothing of the other axes."""
+
+    def sum(self, value: Tensor) -> Tensor:
+        raise InputError(
+            "an affinity that sums or maximises over neighbours is to be registered with "
+            "competes=True"
+        )
+
+    max = sum
 
 
 def _class_mask(length: int, stride: int, device: torch.device) -> Tensor:

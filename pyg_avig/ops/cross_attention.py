@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.adjacency import Adjacency, check_edges, check_lattice, to_edge_list
+from pyg_avig.graphs.adjacency import Adjacency, check_edges, check_size, to_edge_list
 from pyg_avig.graphs.axial import AxialGraph
 from pyg_avig.ops import axial, csr, reference
 from pyg_avig.ops.affinity import get_affinity
@@ -55,8 +55,7 @@ def cross_attention(
     """
     get_affinity(affinity)
     _check_shapes(query, key, value, beta)
-    if isinstance(graph, AxialGraph):
-        check_lattice(graph, key.size(0), query.size(0))
+    check_size(graph, key.size(0), query.size(0))
     if backend is None:
         backend = next(n for n in _BACKENDS if refusal(n, graph, query.device) is None)
     elif (reason := refusal(backend, graph, query.device)) is not None:

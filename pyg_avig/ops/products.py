@@ -87,7 +87,7 @@ class Cosine(torch.autograd.Function):
         products = layout.pairs(query.contiguous(), key.contiguous())
         ends = layout.ends(inverse_length(query), inverse_length(key))
         for product, (target, source) in zip(products, ends, strict=True):
-            product.mul_(target).mul_(source)
+            product.mul_(target).mul_(source).clamp_(-1, 1)  # Rounding may pass them.
         return tuple(products)
 
     @staticmethod

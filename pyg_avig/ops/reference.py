@@ -80,7 +80,7 @@ def edge_weights(
         (E, heads).
     """
     with full_precision(query_i.device):
-        similarity = (query_i * key_j).sum(-1)
+        similarity = (query_i * key_j).sum(-1).clamp(-1, 1)  # Rounding may pass them.
         return get_affinity(affinity).function(
             similarity, beta.to(similarity.dtype), EdgeNeighbors(index, num_targets)
         )

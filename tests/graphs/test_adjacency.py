@@ -3,7 +3,7 @@ import torch
 from torch_geometric import EdgeIndex
 
 from pyg_avig import AxialGraph, InputError
-from pyg_avig.graphs.adjacency import check_edges, to_edge_list, with_value
+from pyg_avig.graphs.adjacency import check_edges, check_size, to_edge_list, with_value
 
 EDGES = torch.tensor([[3, 1, 0, 2], [0, 0, 2, 1]])
 
@@ -66,6 +66,33 @@ def test_lattices_give_their_edges():
 def test_what_is_no_adjacency_is_refused(adjacency, message):
     with pytest.raises(InputError, match=message):
         to_edge_list(adjacency)
+
+
+def test_uncoalesced_matrices_are_refused_and_left_alone():
+    matrix = torch.sparse_coo_tensor(EDGES.flip(0), torch.ones(4), (3, 4))
+    with pytest.raises(InputError, match="coalesce"):
+        to_edge_list(matrix)
+    assert not matrix.is_coalesced()
+
+
+def test_vector_values_are_replaced_too():
+    values = torch.arange(8.0).view(4, 2)
+    plain = torch.sparse_coo_tensor(EDGES.flip(0), values, (3, 4, 2)).coalesce()
+    weighted = with_value(plain, torch.ones(4, 3))
+    assert weighted.shape == (3, 4, 3)
+
+
+def test_known_sizes_must_fit():
+    matrix_ = matrix()
+    check_size(matrix_, 4, 3)
+    with pytest.raises(InputError, match=r"shape \(4, 3\), targets by sources \(got \(3, 4\)"):
+        check_size(matrix_, 3, 4)
+    index = EdgeIndex(EDGES, sparse_size=(4, None))
+    check_size(index, 4, 7)
+    with pytest.raises(InputError, match=r"sparse_size \(5, 7\) \(got \(4, None\)\)"):
+        check_size(index, 5, 7)
+    with pytest.raises(InputError, match="features of 4 nodes.*got 5"):
+        check_size(AxialGraph((2, 2)), 4, 5)
 
 
 def test_nodes_that_are_not_there_are_named():

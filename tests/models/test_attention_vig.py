@@ -211,9 +211,9 @@ def test_exports_to_onnx(nano, tmp_path):
     program.save(str(tmp_path / "nano.onnx"))
     session = onnxruntime.InferenceSession(str(tmp_path / "nano.onnx"))
     (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
-    assert torch.allclose(torch.from_numpy(logits), nano(images), atol=1e-4, rtol=1e-4)
+    assert torch.allclose(torch.from_numpy(logits), nano(images), atol=1e-5, rtol=1e-5)
     exported = torch.export.export(nano, (images,)).module()
-    assert torch.allclose(exported(images), nano(images), atol=1e-4, rtol=1e-4)
+    assert torch.allclose(exported(images), nano(images), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
-from pyg_avig import AxialGraph, CrossAttnConv, attention_weights
+from pyg_avig import AxialGraph, CrossAttnConv, InputError, attention_weights
 
 
 class TwoLayers(nn.Module):
@@ -12,6 +13,22 @@ class TwoLayers(nn.Module):
 
     def forward(self, x, graph):
         return self.second(self.first(x, graph), graph)
+
+
+def test_reads_a_compiled_model():
+    model = torch.compile(TwoLayers(), backend="eager")
+    x, graph = torch.randn(6, 3), AxialGraph((2, 3))
+    model(x, graph)
+    assert len(attention_weights(model, x, graph)) == 2
+
+
+def test_layers_that_are_never_called_are_an_error():
+    class Idle(TwoLayers):
+        def forward(self, x):
+            return x
+
+    with pytest.raises(InputError, match="called none"):
+        attention_weights(Idle(), torch.zeros(1))
 
 
 def test_reads_every_layer_and_leaves_no_trace():

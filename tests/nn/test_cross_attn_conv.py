@@ -246,6 +246,7 @@ def test_other_aggregations_and_overridden_messages_are_respected():
     [
         ({"beta": 0.0}, r"beta must lie in \(0, 100\] \(got 0.0\)"),
         ({"beta": 101.0}, "beta must lie in"),
+        ({"beta": True}, "beta must lie in"),
         ({"affinity": "cosine"}, "affinity must be one of"),
         ({"heads": 0}, "heads and out_channels must be positive .got 0 and 4"),
         ({"dropout": 1.5}, "dropout must lie in"),
@@ -337,6 +338,40 @@ def test_several_sets_of_bipartite_features_with_edge_features():
         assert torch.allclose(out[b], conv((source[b], target[b]), edges, edge_attr), atol=1e-6)
 
 
+def test_no_sets_of_features_at_all():
+    assert CrossAttnConv(5, 4)(torch.randn(0, 4, 5), EDGES).shape == (0, 4, 4)
+
+
+def test_lazy_edge_features():
+    conv = CrossAttnConv(-1, 4, edge_dim=-1)
+    assert conv(torch.randn(4, 5), EDGES, torch.randn(6, 3)).shape == (4, 4)
+    assert conv.lin_edge.weight.shape == (4, 3)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse (CS[CR] tensor support|invariant checks):UserWarning")
+@pytest.mark.parametrize("options", [{}, {"edge_dim": 2}, {"normalize": True}, {"aggr": "mean"}])
+def test_bipartite_matrices_equal_the_edge_list(options):
+    conv = CrossAttnConv((5, 6), 4, heads=2, **options)
+    x = torch.randn(4, 5), torch.randn(3, 6)
+    edges = torch.tensor([[3, 1, 0, 2], [0, 0, 1, 2]])
+    edge_attr = torch.randn(4, 2) if "edge_dim" in options else None
+    value = torch.ones(4) if edge_attr is None else edge_attr
+    size = (3, 4, *value.shape[1:])
+    matrix = torch.sparse_coo_tensor(edges.flip(0), value, size).coalesce()
+    expected = conv(x, edges, edge_attr)
+    assert torch.allclose(conv(x, matrix), expected, atol=1e-6)
+    several = tuple(torch.stack([part, 2 * part]) for part in x)
+    assert torch.allclose(conv(several, matrix)[0], expected, atol=1e-6)
+
+
+def test_a_method_replaced_on_the_instance_is_respected():
+    conv = CrossAttnConv(3, 4)
+    x = torch.randn(4, 3)
+    before = conv(x, EDGES)
+    conv.message = lambda value_j, alpha, edge_attr=None: 0 * value_j
+    assert not torch.allclose(conv(x, EDGES), before)
+
+
 def test_freeze_beta():
     model = torch.nn.Sequential(CrossAttnConv(3, 4), torch.nn.Sequential(CrossAttnConv(4, 4)))
     assert freeze_beta(model) is model
@@ -358,13 +393,24 @@ def test_freeze_beta():
         ({}, {"x": torch.ones(4, 3).double()}, "one dtype .got torch.float64 and torch.float32"),
         ({}, {"x": torch.ones(4, 3, device="meta")}, "one device .got meta and cpu"),
         ({}, {"edge_index": EDGES.to("meta")}, "one device .got meta and cpu"),
-        ({}, {"edge_index": AxialGraph(3)}, "features of 3 source nodes.*got 4"),
+        ({}, {"edge_index": AxialGraph(3)}, "features of 3 nodes.*got 4"),
         (
             {},
             {"edge_index": AxialGraph(3), "return_attention_weights": True},
-            "features of 3 source nodes.*got 4",
+            "features of 3 nodes.*got 4",
         ),
         ({}, {"edge_index": [[0], [1]]}, "got list"),
+        (
+            {"edge_dim": 2},
+            {"edge_attr": torch.ones(6, 2).double()},
+            "edge_attr and layer of one dtype .got torch.float64 and torch.float32",
+        ),
+        (
+            {"flow": "target_to_source"},
+            {"x": torch.ones(2, 4, 3), "edge_index": torch.eye(4).to_sparse()},
+            "got a sparse matrix",
+        ),
+        ({}, {"edge_index": torch.eye(5).to_sparse()}, r"matrix of shape \(4, 4\).*got \(5, 5\)"),
         (
             {"flow": "target_to_source"},
             {"edge_index": torch.eye(4).to_sparse()},

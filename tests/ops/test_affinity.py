@@ -36,6 +36,17 @@ def test_extreme_similarity_and_temperature_stay_finite(name):
     assert all(x.isfinite().all() for x in (weight, similarity.grad, beta.grad))
 
 
+def test_bounds_of_their_own():
+    similarity, beta = torch.rand(6, 2) * 2 - 1, torch.tensor([0.5, 3.0])
+    degree = INDEX.bincount()[INDEX].view(-1, 1)
+    assert (weights("relu", similarity, beta) <= 1 / degree).all()
+    assert torch.allclose(
+        weights("relu", similarity, torch.ones(2)), similarity.clamp(min=0) / degree
+    )
+    sigmoid = weights("sigmoid", similarity, beta)
+    assert ((sigmoid >= torch.sigmoid(-beta)) & (sigmoid <= torch.sigmoid(beta))).all()
+
+
 def test_exponential_equals_the_equation():
     similarity = torch.tensor([[1.0], [0.0], [-1.0]])
     weight = weights("exponential", similarity, torch.tensor([2.0]))

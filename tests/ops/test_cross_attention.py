@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 from pyg_avig import AxialGraph, InputError
-from pyg_avig.ops import affinity_names, backends, cross_attention, refusal
+from pyg_avig.ops import affinity, affinity_names, backends, cross_attention, refusal
 
 
 def by_the_equations(query, key, value, edge_index, beta, affinity):
@@ -137,6 +137,26 @@ def test_dropout_keeps_the_mean(graph):
     assert torch.allclose(runs.mean(0), exact, rtol=0.15)
 
 
+@pytest.mark.parametrize("graph", [AxialGraph((3, 3)), AxialGraph((3, 3)).edge_index])
+@pytest.mark.parametrize("backend", [None, "edge_list"])
+def test_rounding_takes_no_weight_past_one(graph, backend):
+    query, _, _ = (x.float() for x in random_input(9, 9, heads=1, channels=7))
+    query = query[:1].expand(9, -1, -1).contiguous()
+    ones = torch.ones(9, 1, 1)
+    out = cross_attention(query, query, ones, graph, torch.tensor([100.0]), backend=backend)
+    assert (out <= 4).all()
+
+
+def test_an_affinity_that_sums_must_say_so(monkeypatch):
+    def selfish(similarity, beta, neighbors):
+        return similarity / neighbors.sum(similarity)
+
+    monkeypatch.setitem(affinity._AFFINITIES, "selfish", affinity.Affinity(selfish, False))
+    query, key, value = random_input(4, 4)
+    with pytest.raises(InputError, match="competes=True"):
+        cross_attention(query, key, value, AxialGraph((2, 2)), BETA, "selfish")
+
+
 def test_a_forced_backend_says_why_it_refuses():
     query, key, value = random_input(2, 2)
     edge_index = torch.tensor([[0], [1]])
@@ -150,7 +170,7 @@ def test_bad_shapes_are_named():
     query, key, value = random_input(2, 2)
     with pytest.raises(InputError, match=r"got query \(2, 2, 3\), key \(2, 2, 2\)"):
         cross_attention(query, key[..., :2], value, AxialGraph(2), BETA)
-    with pytest.raises(InputError, match=r"features of 4 source nodes.*\(got 2\)"):
+    with pytest.raises(InputError, match=r"features of 4 nodes.*\(got 2\)"):
         cross_attention(query, key, value, AxialGraph((2, 2)), BETA)
 
 
