@@ -7,8 +7,7 @@ import warnings
 
 def main() -> int:
     """Run the command line; the exit status."""
-    # Said by our dependencies of each other, to nobody who could do anything about it.
-    warnings.filterwarnings("ignore", message=r".torch\.jit\.", category=FutureWarning)
+    # Said by one dependency of another, to nobody who could do anything about it.
     warnings.filterwarnings("ignore", message=r".isinstance\(treespec, LeafSpec\).")
     try:
         from pyg_avig.train import cli
