@@ -111,6 +111,17 @@ def check_size(adjacency: Adjacency, num_first: int, num_second: int) -> None:
                 )
 
 
+def checked_edge_list(
+    adjacency: Adjacency, num_first: int, num_second: int, device: torch.device
+) -> EdgeList:
+    """:func:`to_edge_list`, held to :func:`check_edges`; a lattice's edges come to ``device``."""
+    edges = to_edge_list(adjacency)
+    if isinstance(adjacency, AxialGraph):  # It is implicit, so its edges go where they are needed.
+        edges = EdgeList(edges.edge_index.to(device), None)
+    check_edges(edges.edge_index, num_first, num_second, device)
+    return edges
+
+
 def check_edges(
     edge_index: Tensor, num_sources: int, num_targets: int, device: torch.device
 ) -> None:

@@ -17,8 +17,8 @@ from torch_geometric.utils import degree
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import (
     Adjacency,
-    check_edges,
     check_size,
+    checked_edge_list,
     is_sparse_matrix,
     to_edge_list,
     with_value,
@@ -271,12 +271,11 @@ class CrossAttnConv(MessagePassing):
                 adjacency.size, adjacency.stride, batch * adjacency.batch_size, adjacency.device
             )
         else:
-            edges, value = to_edge_list(adjacency)
-            check_edges(edges, *self._in_order(num_sources, target.size(1)), x[0].device)
+            sizes = self._in_order(num_sources, target.size(1))
+            edges, value = checked_edge_list(adjacency, *sizes, x[0].device)
             if edge_attr is None and self.edge_dim is not None:
                 edge_attr = value
             copies = torch.arange(batch, device=edges.device).view(-1, 1)
-            sizes = self._in_order(num_sources, target.size(1))
             rows = [(row + copies * size).flatten() for row, size in zip(edges, sizes, strict=True)]
             graph = torch.stack(rows)
         if edge_attr is not None:
@@ -335,10 +334,8 @@ class CrossAttnConv(MessagePassing):
         self, adjacency: Adjacency, edge_attr: Tensor | None, num_sources: int, num_targets: int
     ) -> tuple[Tensor, Tensor | None]:
         """The edge list, and the projected edge features (E, heads, C)."""
-        edges, value = to_edge_list(adjacency)
-        if isinstance(adjacency, AxialGraph):
-            edges = edges.to(self.log_beta.device)
-        check_edges(edges, *self._in_order(num_sources, num_targets), self.log_beta.device)
+        sizes = self._in_order(num_sources, num_targets)
+        edges, value = checked_edge_list(adjacency, *sizes, self.log_beta.device)
         if self.lin_edge is None:
             return edges, None
         given = edge_attr is not None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.adjacency import Adjacency, check_edges, check_size, to_edge_list
+from pyg_avig.graphs.adjacency import Adjacency, check_size, checked_edge_list
 from pyg_avig.graphs.axial import AxialGraph
 from pyg_avig.ops import axial, csr, reference
 from pyg_avig.ops.affinity import get_affinity
@@ -80,10 +80,7 @@ def refusal(backend: str, graph: Adjacency, device: torch.device | str = "cpu") 
 
 
 def _edge_list(query, key, value, graph, beta, affinity, dropout) -> Tensor:
-    edge_index = to_edge_list(graph).edge_index
-    if isinstance(graph, AxialGraph):  # It is implicit, so its edges go where they are needed.
-        edge_index = edge_index.to(query.device)
-    check_edges(edge_index, key.size(0), query.size(0), query.device)
+    edge_index, _ = checked_edge_list(graph, key.size(0), query.size(0), query.device)
     return reference.cross_attention(query, key, value, edge_index, beta, affinity, dropout)
 
 

@@ -18,7 +18,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.typing import SparseTensor
 from torch_geometric.utils.sparse import index2ptr, ptr2index
 
-from pyg_avig.graphs.adjacency import Adjacency, check_edges, to_edge_list
+from pyg_avig.graphs.adjacency import Adjacency, checked_edge_list
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.products import Cosine, Spread
 from pyg_avig.ops.reference import EdgeNeighbors, full_precision
@@ -66,19 +66,14 @@ class _Rows:
     ) -> None:
         self.num_sources, self.num_targets = num_sources, num_targets
         self.adjacency = adjacency
+        edges, _ = checked_edge_list(adjacency, num_sources, num_targets, device)
         if isinstance(adjacency, SparseTensor):
             self.pointer, self.source, _ = adjacency.csr()
-            edges = torch.stack([self.source, adjacency.storage.row()])
-            check_edges(edges, num_sources, num_targets, device)
-            if adjacency.size(0) == num_targets and adjacency.size(1) == num_sources:
+            return
+        if isinstance(adjacency, EdgeIndex) and adjacency.is_sorted_by_col:
+            (self.pointer, self.source), _ = adjacency.get_csc()
+            if self.pointer.numel() == num_targets + 1:
                 return
-        else:
-            edges = to_edge_list(adjacency).edge_index
-            check_edges(edges, num_sources, num_targets, device)
-            if isinstance(adjacency, EdgeIndex) and adjacency.is_sorted_by_col:
-                (self.pointer, self.source), _ = adjacency.get_csc()
-                if self.pointer.numel() == num_targets + 1:
-                    return
         self.adjacency = None  # Its own sorting does not serve.
         source, target = edges
         if not bool((target[1:] >= target[:-1]).all()):
