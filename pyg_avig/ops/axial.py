@@ -5,7 +5,8 @@ each class is a complete graph: the sum over neighbours is a batch of small dens
 it does not divide, the axis is one class whose edges are a circulant mask.
 
 On the CPU both products (:mod:`pyg_avig.ops.products`) read and write node features where they
-lie, through strided views.
+lie: small classes in kernels of ours (:mod:`pyg_avig.ops.native`), large ones through strided
+views in PyTorch's batched products.
 
 Non-edges within a class weigh zero, and zero times NaN or infinity is NaN: values that are not
 finite spread further than along the edges.
@@ -22,9 +23,13 @@ from torch import Tensor
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.ops import native
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.products import Cosine, Spread
 from pyg_avig.ops.reference import full_precision, unit
+
+# Members of a class up to which our kernel is faster than a matrix library (measured).
+SMALL = 16
 
 
 def cross_attention(
@@ -43,7 +48,7 @@ def cross_attention(
         return torch.zeros_like(value)
     # A compiler fuses plain permutations and products better than it could our views.
     plain = value.device.type != "cpu" or torch.compiler.is_compiling()
-    layout = _Classes(axes)
+    layout = _Classes(axes, graph.batch_size)
     with full_precision(value.device):
         query, key = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (query, key))
         similarity = _cosine(query, key, axes) if plain else Cosine.apply(layout, query, key)
@@ -109,69 +114,95 @@ class _Axis:
         mask = mask.expand(self.before, self.members, self.rest, self.members)
         return mask.reshape(-1, 1, self.members)
 
+    def ends(self, targets: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (B*N, heads) of both ends of the edges, (..., M, 1) and (..., 1, M)."""
+        rows, columns = (self.to_classes(x.unsqueeze(-1)) for x in (targets, sources))
+        return rows, columns.transpose(-1, -2)
+
+    def pairs(self, a: Tensor, b: Tensor) -> Tensor:
+        """The products of rows of each class."""
+        weight = self._new_weights(a)
+        for rows, columns, out in zip(
+            self._batches(a), self._batches(b), self._weight_batches(weight), strict=True
+        ):
+            torch.bmm(rows, columns.transpose(1, 2), out=out)
+        return weight
+
+    def spread(self, x: Tensor, weight: Tensor, transpose: bool, out: Tensor, add: bool) -> None:
+        """Write, or add, the weighted sums of each class to ``out``."""
+        for rows, w, total in zip(
+            self._batches(x), self._weight_batches(weight), self._batches(out), strict=True
+        ):
+            part = torch.bmm(w.transpose(1, 2) if transpose else w, rows)
+            total.add_(part) if add else total.copy_(part)
+
     @property
-    def split_before(self) -> bool:
+    def _split_before(self) -> bool:
         """Whether batches are taken apart along ``before``: there are fewer of them so."""
         return self.before < self.rest * self.heads
 
-    def new_weights(self, x: Tensor) -> Tensor:
+    def _new_weights(self, x: Tensor) -> Tensor:
         """Uninitialised weights whose batches are contiguous, as MKL wants its results."""
         inner, square = self.rest * self.heads, (self.members, self.members)
-        if self.split_before:
+        if self._split_before:
             weight = x.new_empty(self.before, inner, *square)
         else:
             weight = x.new_empty(inner, self.before, *square).transpose(0, 1)
         return weight.unflatten(1, (self.rest, self.heads))
 
-    def batches(self, x: Tensor) -> Iterator[Tensor]:
+    def _batches(self, x: Tensor) -> Iterator[Tensor]:
         """Contiguous node features as batches of classes (many, M, C), each a view."""
         inner = self.rest * self.heads
         x = x.view(self.before, self.members, inner, x.size(-1))
-        if self.split_before:
+        if self._split_before:
             for i in range(self.before):
                 yield x[i].transpose(0, 1)
         else:
             for j in range(inner):
                 yield x[:, :, j]
 
-    def weight_batches(self, weight: Tensor) -> Iterator[Tensor]:
-        """Weights as the batches (many, M, M) that belong to :meth:`batches`."""
-        return iter(weight.flatten(1, 2).unbind(0 if self.split_before else 1))
+    def _weight_batches(self, weight: Tensor) -> Iterator[Tensor]:
+        """Weights as the batches (many, M, M) that belong to :meth:`_batches`."""
+        return iter(weight.flatten(1, 2).unbind(0 if self._split_before else 1))
 
 
 class _Classes:
     """The :class:`~pyg_avig.ops.products.Layout` of weights by axis and class."""
 
-    def __init__(self, axes: list[_Axis]) -> None:
+    def __init__(self, axes: list[_Axis], graphs: int) -> None:
         self.axes = axes
+        self.graphs = graphs
+        self.small = all(axis.members <= SMALL for axis in axes)
+        self.sizes = [
+            size
+            for axis in axes
+            for size in (axis.before // graphs, axis.members, axis.rest * axis.heads)
+        ]
 
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
-        found = []
-        for axis in self.axes:
-            weight = axis.new_weights(a)
-            for rows, columns, out in zip(
-                axis.batches(a), axis.batches(b), axis.weight_batches(weight), strict=True
-            ):
-                torch.bmm(rows, columns.transpose(1, 2), out=out)
-            found.append(weight)
-        return found
+        if self.small and native.serves(a):
+            return self._unflatten(native.pairs(a, b, [], self.graphs, self.sizes))
+        return [axis.pairs(a, b) for axis in self.axes]
+
+    def cosines(self, a: Tensor, b: Tensor, scales: tuple[Tensor, Tensor]) -> list[Tensor]:
+        if self.small and native.serves(a):
+            return self._unflatten(native.pairs(a, b, list(scales), self.graphs, self.sizes))
+        return [
+            axis.pairs(a, b).mul_(target).mul_(source).clamp_(-1, 1)
+            for axis, (target, source) in zip(self.axes, self.ends(*scales), strict=True)
+        ]
 
     def spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
-        total = torch.empty_like(x)
+        if self.small and native.serves(x):
+            weights = [weight.flatten(1, 2).contiguous() for weight in weights]
+            return native.spread(x, weights, transpose, self.graphs, self.sizes)
+        out = torch.empty_like(x)
         for n, (axis, weight) in enumerate(zip(self.axes, weights, strict=True)):
-            for rows, w, out in zip(
-                axis.batches(x), axis.weight_batches(weight), axis.batches(total), strict=True
-            ):
-                part = torch.bmm(w.transpose(1, 2) if transpose else w, rows)
-                out.copy_(part) if n == 0 else out.add_(part)
-        return total
+            axis.spread(x, weight, transpose, out, add=n > 0)
+        return out
 
     def ends(self, targets: Tensor, sources: Tensor) -> list[tuple[Tensor, Tensor]]:
-        targets, sources = targets.unsqueeze(-1), sources.unsqueeze(-1)
-        return [
-            (axis.to_classes(targets), axis.to_classes(sources).transpose(-1, -2))
-            for axis in self.axes
-        ]
+        return [axis.ends(targets, sources) for axis in self.axes]
 
     def sums(self, weights: list[Tensor], transpose: bool) -> Tensor:
         sums = [
@@ -179,6 +210,13 @@ class _Classes:
             for axis, weight in zip(self.axes, weights, strict=True)
         ]
         return sum(sums[1:], start=sums[0])
+
+    def _unflatten(self, weights: list[Tensor]) -> list[Tensor]:
+        """(before, rest * heads, M, M) as (before, rest, heads, M, M)."""
+        return [
+            weight.unflatten(1, (axis.rest, axis.heads))
+            for axis, weight in zip(self.axes, weights, strict=True)
+        ]
 
 
 def _cosine(query: Tensor, key: Tensor, axes: list[_Axis]) -> tuple[Tensor, ...]:

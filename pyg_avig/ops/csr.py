@@ -110,6 +110,10 @@ class _Rows:
             torch.sparse.sampled_addmm(matrix, a[:, h], b[:, h].t(), out=matrix)
         return [products.t()]
 
+    def cosines(self, a: Tensor, b: Tensor, scales: tuple[Tensor, Tensor]) -> list[Tensor]:
+        (products,), ((target, source),) = self.pairs(a, b), self.ends(*scales)
+        return [products.mul_(target).mul_(source).clamp_(-1, 1)]
+
     def spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
         (weight,) = weights
         if transpose:

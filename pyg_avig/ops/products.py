@@ -7,6 +7,7 @@ is ever held. A layout says where the weights lie and how to take both.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +19,10 @@ class Layout(Protocol):
 
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
         """The product of a target's row of a and a source's row of b, for each edge."""
+        ...
+
+    def cosines(self, a: Tensor, b: Tensor, scales: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """Pairs times both ends' scales (N, heads), held to [-1, 1], where rounding may pass."""
         ...
 
     def spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
@@ -84,11 +89,8 @@ class Cosine(torch.autograd.Function):
 
     @staticmethod
     def forward(layout: Layout, query: Tensor, key: Tensor) -> tuple[Tensor, ...]:
-        products = layout.pairs(query.contiguous(), key.contiguous())
-        ends = layout.ends(inverse_length(query), inverse_length(key))
-        for product, (target, source) in zip(products, ends, strict=True):
-            product.mul_(target).mul_(source).clamp_(-1, 1)  # Rounding may pass them.
-        return tuple(products)
+        scales = inverse_length(query), inverse_length(key)
+        return tuple(layout.cosines(query.contiguous(), key.contiguous(), scales))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
@@ -121,3 +123,8 @@ def inverse_length(x: Tensor) -> Tensor:
     length = torch.linalg.vector_norm(x, dim=-1)
     zero = length == 0
     return length.masked_fill(zero, 1).reciprocal().masked_fill(zero, 0)
+
+
+# PyTorch asks for it at every call, and is slow to find it.
+for _forward in (Pairs.forward, Spread.forward, Cosine.forward):
+    _forward.__signature__ = inspect.signature(_forward)  # type: ignore[union-attr]

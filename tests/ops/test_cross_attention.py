@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 from pyg_avig import AxialGraph, InputError
-from pyg_avig.ops import affinity, affinity_names, backends, cross_attention, refusal
+from pyg_avig.ops import affinity, affinity_names, backends, cross_attention, native, refusal
 
 
 def by_the_equations(query, key, value, edge_index, beta, affinity):
@@ -34,6 +34,16 @@ def random_input(num_targets, num_sources, heads=2, channels=3, **kwargs):
         torch.randn(num_sources, heads, channels, **kwargs),
         torch.randn(num_sources, heads, channels + 1, **kwargs),
     )
+
+
+@pytest.fixture(autouse=True, scope="module", params=["C++ kernels", "PyTorch's products"])
+def kernels(request):
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "C++ kernels":
+            patch.setattr(native, "library", lambda: None)
+        elif native.library() is None:
+            pytest.skip("no C++ compiler")
+        yield
 
 
 BETA = torch.tensor([0.7, 2.5], dtype=torch.double)

@@ -1,0 +1,120 @@
+import logging
+import os
+import stat
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from pyg_avig import AxialGraph
+from pyg_avig.ops import cross_attention, native
+
+needs_kernels = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
+
+
+@st.composite
+def classes(draw):
+    """Numbers of graphs, and before, members and inner of two axes of equally many rows."""
+    a, b, rest = (draw(st.integers(1, 9)) for _ in range(3))
+    return draw(st.integers(0, 3)), [1, a, b * rest, a * b, rest, 1]
+
+
+def by_einsum(axes, x, n):
+    before, members, inner = axes[3 * n : 3 * n + 3]
+    return x.view(-1, before, members, inner, x.size(-1)).flatten(0, 1)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(classes(), st.integers(1, 40), st.booleans(), st.booleans())
+def test_the_kernels_equal_einsum(dtype, sizes, channels, scaled, transpose):
+    graphs, axes = sizes
+    nodes = graphs * axes[0] * axes[1] * axes[2]
+    a, b = torch.randn(2, nodes, channels, dtype=dtype)
+    scales = list(torch.rand(2, nodes, dtype=dtype)) if scaled else []
+    torch.use_deterministic_algorithms(True)  # Fills new memory with NaN.
+    try:
+        weights = native.pairs(a, b, scales, graphs, axes)
+        total = native.spread(a, weights, transpose, graphs, axes)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+    expected_total = torch.zeros_like(a)
+    for n, weight in enumerate(weights):
+        rows, columns = by_einsum(axes, a, n), by_einsum(axes, b, n)
+        expected = torch.einsum("pirc,pjrc->prij", rows, columns)
+        if scaled:
+            ends = [by_einsum(axes, scale.view(-1, 1), n).squeeze(-1) for scale in scales]
+            expected = torch.einsum("prij,pir,pjr->prij", expected, *ends).clamp(-1, 1)
+        torch.testing.assert_close(weight, expected)
+        equation = "prij,pirc->pjrc" if transpose else "prij,pjrc->pirc"
+        expected_total += torch.einsum(equation, weight, rows).reshape_as(a)
+    torch.testing.assert_close(total, expected_total)
+
+
+@needs_kernels
+def test_the_kernels_are_operators_of_pytorch():
+    a, b = torch.randn(2, 12, 5)
+    check = {"test_utils": ("test_schema", "test_faketensor")}
+    torch.library.opcheck(torch.ops.pyg_avig.pairs, (a, b, [], 2, [1, 3, 2]), **check)
+    (weight,) = native.pairs(a, b, [], 2, [1, 3, 2])
+    torch.library.opcheck(torch.ops.pyg_avig.spread, (a, [weight], True, 2, [1, 3, 2]), **check)
+
+
+@needs_kernels
+def test_flops_are_those_of_the_matrix_products(monkeypatch):
+    graph = AxialGraph((6, 4), 2, batch_size=3)
+    x = torch.randn(graph.num_nodes, 2, 5)
+    counts = []
+    for library in (native.library, lambda: None):
+        monkeypatch.setattr(native, "library", library)
+        with FlopCounterMode(display=False) as counter:
+            cross_attention(x, x, x, graph, torch.ones(2))
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.fixture
+def fresh_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.library.cache_clear()
+    yield tmp_path
+    native.library.cache_clear()
+
+
+@needs_kernels
+def test_the_library_is_compiled_once(fresh_cache):
+    assert native.library() is not None
+    (built,) = fresh_cache.rglob("*.so")
+    written = built.stat().st_mtime_ns
+    native.library.cache_clear()
+    assert native.library() is not None
+    assert built.stat().st_mtime_ns == written
+    assert list(fresh_cache.rglob("*.so")) == [built]
+
+
+@pytest.mark.parametrize("compiler", ["broken", "none"])
+def test_without_a_compiler_pytorch_serves_and_the_log_says_so(
+    fresh_cache, monkeypatch, caplog, compiler
+):
+    script = fresh_cache / "broken"
+    script.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho no OpenMP >&2\nexit 1\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("CXX", str(script) if compiler == "broken" else str(fresh_cache / "none"))
+    graph = AxialGraph((4, 4), 2)
+    x = torch.randn(16, 1, 3)
+    with caplog.at_level(logging.WARNING):
+        out = cross_attention(x, x, x, graph, torch.ones(1))
+    assert native.library() is None
+    assert ("no OpenMP" if compiler == "broken" else "No such file") in caplog.text
+    assert not list(fresh_cache.rglob("*.so"))
+    expected = cross_attention(x, x, x, graph.edge_index, torch.ones(1))
+    torch.testing.assert_close(out, expected)
+
+
+def test_the_kernels_can_be_switched_off(fresh_cache, monkeypatch):
+    monkeypatch.setenv("PYG_AVIG_KERNELS", "0")
+    assert native.library() is None
+    assert os.listdir(fresh_cache) == []
