@@ -1,4 +1,4 @@
-"""`python -m benchmarks ops | models | loader`: tables on the screen and JSON beside this file."""
+"""`python -m benchmarks ops | growth | models | loader`: tables, and JSON beside this file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import warnings
 import torch
 from jsonargparse import auto_cli
 
+from benchmarks import growth as growth_module
 from benchmarks import loader as loader_module
 from benchmarks import models as models_module
 from benchmarks import ops as ops_module
@@ -33,6 +34,22 @@ def ops(device: str = "cpu", threads: int = 2, dtype: str = "fp32", repeats: int
     print("\nThe whole layer on a random graph, 128 channels\n")
     print("\n".join(ops_module.report(sparse)))
     print(f"\nwritten: {save(f'ops-{where.type}-{dtype}', where, lattice + sparse)}")
+
+
+def growth(device: str = "cpu", threads: int = 2, dtype: str = "fp32", repeats: int = 5) -> None:
+    """How the operator's cost grows with the side of the image, the edges and the channels.
+
+    Args:
+        device: cpu or cuda.
+        threads: CPU threads.
+        dtype: fp32, bf16 or fp16.
+        repeats: Calls; the median counts.
+    """
+    where = _begin(device, threads)
+    rows = growth_module.growth(where, DTYPES[dtype], repeats)
+    print("\nForward plus backward, one head\n")
+    print("\n".join(growth_module.report(rows)))
+    print(f"\nwritten: {save(f'growth-{where.type}-{dtype}', where, rows)}")
 
 
 def models(
@@ -83,4 +100,4 @@ def _begin(device: str, threads: int) -> torch.device:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=r".torch\.jit\.", category=FutureWarning)
-    sys.exit(auto_cli({"ops": ops, "models": models, "loader": loader}))
+    sys.exit(auto_cli({"ops": ops, "growth": growth, "models": models, "loader": loader}))

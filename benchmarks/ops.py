@@ -81,22 +81,26 @@ def sparse(
     graph = EdgeIndex(index, sparse_size=(nodes, nodes)).sort_by("col")[0]
     x = torch.randn(nodes, channels, device=device, dtype=dtype)
     rows: list[dict[str, Any]] = []
-    for heads in (1, 4):
+    for heads, edge_dim in ((1, None), (4, None), (1, 16)):
         sizes = (channels, channels // heads, heads)
         layers = {
-            "ours": CrossAttnConv(*sizes),
-            "TransformerConv": TransformerConv(*sizes),
-            "GATConv": GATConv(*sizes, add_self_loops=False),
+            "ours": CrossAttnConv(*sizes, edge_dim=edge_dim),
+            "TransformerConv": TransformerConv(*sizes, edge_dim=edge_dim),
+            "GATConv": GATConv(*sizes, edge_dim=edge_dim, add_self_loops=False),
         }
+        attr = None
         row: dict[str, Any] = {"graph": f"{nodes} nodes, {edges} edges, {heads} heads"}
+        if edge_dim is not None:
+            attr = torch.randn(edges, edge_dim, device=device, dtype=dtype)
+            row["graph"] += f", {edge_dim} features an edge"
         calls = {}
         for name, layer in layers.items():
             layer.to(device, dtype)
-            calls[name] = _training_call(layer, x, graph)
+            calls[name] = _training_call(layer, x, graph, attr)
         with torch.no_grad():
             ours = layers["ours"]
-            expected = ours(x, graph.as_tensor(), return_attention_weights=True)[0]
-            row["difference"] = differs(ours(x, graph), expected)
+            expected = ours(x, graph.as_tensor(), attr, return_attention_weights=True)[0]
+            row["difference"] = differs(ours(x, graph, attr), expected)
         if row["difference"] < TOLERANCE[dtype]:
             row["seconds"] = {"forward+backward": seconds(calls, device, repeats)}
             row["bytes"] = {name: peak_bytes(call, device) for name, call in calls.items()}
@@ -104,10 +108,12 @@ def sparse(
     return rows
 
 
-def _training_call(layer: torch.nn.Module, x: Tensor, graph: Any) -> Callable[[], None]:
+def _training_call(
+    layer: torch.nn.Module, x: Tensor, graph: Any, attr: Tensor | None
+) -> Callable[[], None]:
     def call() -> None:
         layer.zero_grad()
-        layer(x.requires_grad_(), graph).sum().backward()
+        layer(x.requires_grad_(), graph, attr).sum().backward()
         x.grad = None
 
     return call

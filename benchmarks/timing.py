@@ -58,14 +58,22 @@ def environment(device: torch.device) -> dict[str, Any]:
     """What a result was measured on."""
     import torch_geometric
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
-        "device": name or platform.machine(),
+        "device": name,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torch_geometric": torch_geometric.__version__,
     }
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it, else its kind."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def save(name: str, device: torch.device, rows: list[dict[str, Any]]) -> Path:

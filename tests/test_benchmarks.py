@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import loader, models, ops, timing
+from benchmarks import growth, loader, models, ops, timing
 from pyg_avig import AxialGraph
 from pyg_avig.ops import cross_attention
 
@@ -43,7 +43,16 @@ def test_no_speed_is_printed_where_outputs_differ(small, monkeypatch):
 
 def test_sparse_table():
     rows = ops.sparse(CPU, torch.float32, repeats=2, nodes=50, edges=200, channels=8)
-    assert len(ops.report(rows)) == 2 + 2 + 1
+    assert len(ops.report(rows)) == 2 + 3 + 1
+
+
+def test_growth_table():
+    rows = growth.growth(
+        CPU, torch.float32, 1, sides=(7, 14), numbers_of_edges=(32, 64), widths=(2,)
+    )
+    assert [row["value"] for row in rows if row["of"] == "side of the lattice"] == [7, 14]
+    assert all(row["bytes"] > 0 for row in rows)
+    assert len(growth.report(rows)) == 2 + 6
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from pyg_avig.graphs.adjacency import (
     with_value,
 )
 from pyg_avig.graphs.axial import AxialGraph
-from pyg_avig.ops import cross_attention
+from pyg_avig.ops import EdgeFeatures, cross_attention
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.reference import edge_weights, unit
 
@@ -207,9 +207,13 @@ class CrossAttnConv(MessagePassing):
 
         if self.edge_dim is None and edge_attr is not None:
             raise InputError("expected no edge_attr: the layer was made without edge_dim")
-        alpha = None
-        if return_attention_weights or self._needs_edges():
+        by_edge = return_attention_weights or self._needs_edges()
+        if by_edge or self.lin_edge is not None:
             edges, edge_attr = self._edges(edge_index, edge_attr, key.size(0), query.size(0))
+        alpha = None
+        if by_edge:
+            if self.lin_edge is not None:
+                edge_attr = self.lin_edge(edge_attr).view(-1, self.heads, self.out_channels)
             # edge_updater_type: (query: Tensor, key: Tensor, edge_attr: OptTensor)
             alpha = self.edge_updater(
                 edges,
@@ -233,6 +237,7 @@ class CrossAttnConv(MessagePassing):
                 edge_index,
                 self.beta,
                 self.affinity,
+                edge_features=self._edge_features(edge_attr),
                 dropout=self.dropout if self.training else 0.0,
             )
 
@@ -313,7 +318,6 @@ class CrossAttnConv(MessagePassing):
         """Whether somebody looks at, or changes, what passes along single edges."""
         return (
             self.explain
-            or self.edge_dim is not None
             or self.aggr not in ("add", "sum")
             or self.flow != "source_to_target"
             or self.decomposed_layers > 1
@@ -333,7 +337,7 @@ class CrossAttnConv(MessagePassing):
     def _edges(
         self, adjacency: Adjacency, edge_attr: Tensor | None, num_sources: int, num_targets: int
     ) -> tuple[Tensor, Tensor | None]:
-        """The edge list, and the projected edge features (E, heads, C)."""
+        """The edge list, and the edge features (E, D) if the layer takes any."""
         sizes = self._in_order(num_sources, num_targets)
         edges, value = checked_edge_list(adjacency, *sizes, self.log_beta.device)
         if self.lin_edge is None:
@@ -354,8 +358,15 @@ class CrossAttnConv(MessagePassing):
         if not given:  # The values of a matrix, of whatever type they are.
             edge_attr = edge_attr.to(self.log_beta.dtype)
         self._check_kind("edge_attr", edge_attr)
-        edge_attr = self.lin_edge(edge_attr)
-        return edges, edge_attr.view(-1, self.heads, self.out_channels)
+        return edges, edge_attr
+
+    def _edge_features(self, edge_attr: Tensor | None) -> EdgeFeatures | None:
+        """The edge features and their projection, for the operator."""
+        if edge_attr is None or self.lin_edge is None:
+            return None
+        if self.lin_edge.in_channels == -1:
+            self.lin_edge(edge_attr[:0])  # Makes a lazy layer's parameters.
+        return EdgeFeatures(edge_attr, self.lin_edge.weight.unflatten(0, (self.heads, -1)))
 
     def _degree(self, graph: Adjacency, num_nodes: int, like: Tensor) -> Tensor:
         """The number of neighbours of each target, at least one."""
@@ -414,26 +425,6 @@ class CrossAttnConv(MessagePassing):
             f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, "
             f"heads={self.heads})"
         )
-
-
-def freeze_beta(module: torch.nn.Module, frozen: bool = True) -> torch.nn.Module:
-    r"""Freeze (or thaw) every :math:`\beta` in and below a module.
-
-    For fine-tuning: with a free :math:`\beta` AttentionViG loses 0.4 to 0.9 points of AP or
-    mIoU on the new task (its supplementary table 9). A frozen one gets no gradient; give the
-    optimiser only the parameters that have ``requires_grad``, or make it after freezing.
-
-    Args:
-        module: Any module with :class:`CrossAttnConv` layers.
-        frozen: ``False`` thaws them.
-
-    Returns:
-        The module.
-    """
-    for child in module.modules():
-        if isinstance(child, CrossAttnConv):
-            child.log_beta.requires_grad_(not frozen)
-    return module
 
 
 _STAGES = ("edge_update", "message", "aggregate", "message_and_aggregate", "update")

@@ -2,5 +2,13 @@
 
 from pyg_avig.ops.affinity import affinity_names, register_affinity
 from pyg_avig.ops.cross_attention import backends, cross_attention, refusal
+from pyg_avig.ops.reference import EdgeFeatures
 
-__all__ = ["affinity_names", "backends", "cross_attention", "refusal", "register_affinity"]
+__all__ = [
+    "EdgeFeatures",
+    "affinity_names",
+    "backends",
+    "cross_attention",
+    "refusal",
+    "register_affinity",
+]

@@ -181,12 +181,14 @@ class _Classes:
 
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
         if self.small and native.serves(a):
-            return self._unflatten(native.pairs(a, b, [], self.graphs, self.sizes))
+            return self._unflatten(native.lattice_pairs(a, b, [], self.graphs, self.sizes))
         return [axis.pairs(a, b) for axis in self.axes]
 
     def cosines(self, a: Tensor, b: Tensor, scales: tuple[Tensor, Tensor]) -> list[Tensor]:
         if self.small and native.serves(a):
-            return self._unflatten(native.pairs(a, b, list(scales), self.graphs, self.sizes))
+            return self._unflatten(
+                native.lattice_pairs(a, b, list(scales), self.graphs, self.sizes)
+            )
         return [
             axis.pairs(a, b).mul_(target).mul_(source).clamp_(-1, 1)
             for axis, (target, source) in zip(self.axes, self.ends(*scales), strict=True)
@@ -195,7 +197,7 @@ class _Classes:
     def spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
         if self.small and native.serves(x):
             weights = [weight.flatten(1, 2).contiguous() for weight in weights]
-            return native.spread(x, weights, transpose, self.graphs, self.sizes)
+            return native.lattice_spread(x, weights, transpose, self.graphs, self.sizes)
         out = torch.empty_like(x)
         for n, (axis, weight) in enumerate(zip(self.axes, weights, strict=True)):
             axis.spread(x, weight, transpose, out, add=n > 0)

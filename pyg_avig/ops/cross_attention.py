@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from pyg_avig.graphs.adjacency import Adjacency, check_size, checked_edge_list
 from pyg_avig.graphs.axial import AxialGraph
 from pyg_avig.ops import axial, csr, reference
 from pyg_avig.ops.affinity import get_affinity
+from pyg_avig.ops.reference import EdgeFeatures
 
 
 def cross_attention(
@@ -22,6 +24,7 @@ def cross_attention(
     beta: Tensor,
     affinity: str = "exponential",
     *,
+    edge_features: EdgeFeatures | None = None,
     dropout: float = 0.0,
     backend: str | None = None,
 ) -> Tensor:
@@ -42,6 +45,9 @@ def cross_attention(
             :data:`pyg_avig.graphs.Adjacency`.
         beta: Inverse temperature of each head, (heads,), not negative.
         affinity: Name of a registered affinity (:mod:`pyg_avig.ops.affinity`).
+        edge_features: :class:`EdgeFeatures` ``(attr, projection)`` of shapes (E, D) and (heads, C,
+            D), projected and added to the key and value that each edge carries; edges in the order
+            of the graph. C' is C then. Our extension of the paper.
         dropout: Probability of dropping a weight.
         backend: ``None`` chooses; a name of :func:`backends` forces one.
 
@@ -54,13 +60,17 @@ def cross_attention(
         IndexError: If the edge list names a node that is not there.
     """
     get_affinity(affinity)
-    _check_shapes(query, key, value, beta)
+    _check_shapes(query, key, value, beta, edge_features)
     check_size(graph, key.size(0), query.size(0))
+    where = graph, query.device, edge_features is not None
     if backend is None:
-        backend = next(n for n in _BACKENDS if refusal(n, graph, query.device) is None)
-    elif (reason := refusal(backend, graph, query.device)) is not None:
+        backend = next(name for name in _BACKENDS if refusal(name, *where) is None)
+    elif (reason := refusal(backend, *where)) is not None:
         raise InputError(f"backend {backend!r} cannot run here: {reason}")
-    return _BACKENDS[backend](query, key, value, graph, beta, affinity, dropout)
+    args = [query, key, value, graph, beta, affinity, dropout]
+    if edge_features is not None:
+        args.append(edge_features)
+    return _BACKENDS[backend](*args)
 
 
 def backends() -> list[str]:
@@ -68,20 +78,27 @@ def backends() -> list[str]:
     return list(_BACKENDS)
 
 
-def refusal(backend: str, graph: Adjacency, device: torch.device | str = "cpu") -> str | None:
+def refusal(
+    backend: str,
+    graph: Adjacency,
+    device: torch.device | str = "cpu",
+    edge_features: bool = False,
+) -> str | None:
     """Why ``backend`` does not take ``graph`` on ``device``; ``None`` if it does."""
     if backend not in _BACKENDS:
         raise InputError(f"backend must be one of {backends()} (got {backend!r})")
     if backend == "axial" and not isinstance(graph, AxialGraph):
         return f"it takes an AxialGraph (got {type(graph).__name__})"
+    if backend == "axial" and edge_features:
+        return "it never looks at single edges, whose features were given"
     if backend == "csr":
         return csr.refuse(graph, torch.device(device))
     return None
 
 
-def _edge_list(query, key, value, graph, beta, affinity, dropout) -> Tensor:
+def _edge_list(query: Tensor, key: Tensor, value: Tensor, graph: Adjacency, *args: Any) -> Tensor:
     edge_index, _ = checked_edge_list(graph, key.size(0), query.size(0), query.device)
-    return reference.cross_attention(query, key, value, edge_index, beta, affinity, dropout)
+    return reference.cross_attention(query, key, value, edge_index, *args)
 
 
 _BACKENDS: dict[str, Callable[..., Tensor]] = {
@@ -91,7 +108,9 @@ _BACKENDS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def _check_shapes(query: Tensor, key: Tensor, value: Tensor, beta: Tensor) -> None:
+def _check_shapes(
+    query: Tensor, key: Tensor, value: Tensor, beta: Tensor, edge_features: EdgeFeatures | None
+) -> None:
     fits = (
         query.dim() == key.dim() == value.dim() == 3
         and query.shape[1:] == key.shape[1:]
@@ -103,4 +122,14 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor, beta: Tensor) -> No
             "expected query (N_target, heads, C), key (N_source, heads, C), value "
             f"(N_source, heads, C') and beta (heads,) (got query {tuple(query.shape)}, key "
             f"{tuple(key.shape)}, value {tuple(value.shape)} and beta {tuple(beta.shape)})"
+        )
+    if edge_features is None:
+        return
+    attr, projection = edge_features
+    fits = attr.dim() == 2 and projection.shape == (*key.shape[1:], attr.size(1))
+    if not fits or value.shape != key.shape:
+        raise InputError(
+            f"expected edge_features (E, D) and (heads, C, D), and values as wide as keys (got "
+            f"{tuple(attr.shape)}, {tuple(projection.shape)}, key {tuple(key.shape)} and value "
+            f"{tuple(value.shape)})"
         )

@@ -1,7 +1,8 @@
 """Cross-attention on any edge list, through sparse matrix products.
 
-The similarities are a sampled dense-dense product, the sums a sparse-dense one; memory is that of
-the features plus one weight per edge and head. The edges are sorted by target, and by source for
+The similarities are a sampled dense-dense product, the sums a sparse-dense one, in kernels of ours
+(:mod:`pyg_avig.ops.native`) or PyTorch's; memory is that of the features plus one weight per edge
+and head. The edges are sorted by target, and by source for
 the gradients; an ``EdgeIndex`` or ``SparseTensor`` keeps its sorting, so that a training loop
 sorts once.
 """
@@ -19,9 +20,10 @@ from torch_geometric.typing import SparseTensor
 from torch_geometric.utils.sparse import index2ptr, ptr2index
 
 from pyg_avig.graphs.adjacency import Adjacency, checked_edge_list
+from pyg_avig.ops import native
 from pyg_avig.ops.affinity import get_affinity
-from pyg_avig.ops.products import Cosine, Spread
-from pyg_avig.ops.reference import EdgeNeighbors, full_precision
+from pyg_avig.ops.products import Cosine, Pairs, Spread
+from pyg_avig.ops.reference import EdgeFeatures, EdgeNeighbors, full_precision, unit
 
 
 def refuse(graph: Adjacency, device: torch.device) -> str | None:
@@ -41,18 +43,58 @@ def cross_attention(
     beta: Tensor,
     affinity: str = "exponential",
     dropout: float = 0.0,
+    edge_features: EdgeFeatures | None = None,
 ) -> Tensor:
     """:func:`pyg_avig.ops.cross_attention` on any adjacency."""
     layout = _Rows(graph, key.size(0), query.size(0), query.device)
     with full_precision(query.device):
         # The products exist in single and double precision.
         wide = torch.promote_types(torch.promote_types(query.dtype, value.dtype), torch.float32)
-        (similarity,) = Cosine.apply(layout, query.to(wide), key.to(wide))
+        query, key = query.to(wide), key.to(wide)
+        if edge_features is None:
+            (similarity,) = Cosine.apply(layout, query, key)
+        else:
+            edge_features = layout.ordered(edge_features, wide)
+            similarity = _cosine_with_edges(layout, query, key, edge_features)
         weight = get_affinity(affinity).function(
             similarity, beta.to(wide), EdgeNeighbors(layout.target, query.size(0))
         )
-        out = Spread.apply(layout, False, value.to(wide), F.dropout(weight, dropout))
+        weight = F.dropout(weight, dropout)
+        out = Spread.apply(layout, False, value.to(wide), weight)
+        if edge_features is not None:
+            attr, projection = edge_features
+            weighted = weight.unsqueeze(-1) * attr.unsqueeze(1)
+            sums = weighted.new_zeros(query.size(0), *weighted.shape[1:])
+            sums = sums.index_add(0, layout.target, weighted)
+            out = out + torch.einsum("nhd,hcd->nhc", sums, projection)
     return out.to(value.dtype)
+
+
+def _cosine_with_edges(
+    layout: _Rows, query: Tensor, key: Tensor, edge_features: EdgeFeatures
+) -> Tensor:
+    r"""The cosine of :math:`q_i` and :math:`k_j + P a_{ij}`, (E, heads).
+
+    Both :math:`q_i \cdot (k_j + P a_{ij})` and :math:`|k_j + P a_{ij}|^2` are expanded, with
+    :math:`P^\top q_i` and :math:`P^\top k_j` computed once a node: D numbers an edge are held,
+    not C. Where key and edge feature all but cancel, rounding weighs more than in the reference.
+    """
+    attr, projection = edge_features
+
+    def with_attr(x: Tensor, index: Tensor) -> Tensor:
+        """P a of each edge times the row of x at one of its ends."""
+        x = torch.einsum("nhc,hcd->nhd", x, projection).index_select(0, index)
+        return (x * attr.unsqueeze(1)).sum(-1)
+
+    query = unit(query)
+    product = Pairs.apply(layout, query, key)[0] + with_attr(query, layout.target)
+    gram = torch.einsum("hcd,hcb->hdb", projection, projection)
+    separate = key.square().sum(-1).index_select(0, layout.source) + torch.einsum(
+        "ed,hdb,eb->eh", attr, gram, attr
+    )
+    square = separate + 2 * with_attr(key, layout.source)
+    zero = square <= 8 * torch.finfo(square.dtype).eps * separate
+    return (product * square.masked_fill(zero, 1).rsqrt()).masked_fill(zero, 0).clamp(-1, 1)
 
 
 class _Rows:
@@ -66,25 +108,27 @@ class _Rows:
     ) -> None:
         self.num_sources, self.num_targets = num_sources, num_targets
         self.adjacency = adjacency
+        self.order: Tensor | None = None  # Where our edges are in theirs, if elsewhere.
         edges, _ = checked_edge_list(adjacency, num_sources, num_targets, device)
         if isinstance(adjacency, SparseTensor):
             self.pointer, self.source, _ = adjacency.csr()
             return
         if isinstance(adjacency, EdgeIndex) and adjacency.is_sorted_by_col:
-            (self.pointer, self.source), _ = adjacency.get_csc()
-            if self.pointer.numel() == num_targets + 1:
+            (pointer, source), _ = adjacency.get_csc()
+            if pointer.numel() == num_targets + 1:
+                self.pointer, self.source = pointer.long(), source.long()
                 return
         self.adjacency = None  # Its own sorting does not serve.
         source, target = edges
         if not bool((target[1:] >= target[:-1]).all()):
-            target, order = target.sort(stable=True)
-            source = source[order]
+            target, self.order = target.sort(stable=True)
+            source = source[self.order]
         self.pointer, self.source = index2ptr(target, num_targets), source
 
     @cached_property
     def target(self) -> Tensor:
         """The target of each edge, (E,)."""
-        return ptr2index(self.pointer.long(), self.source.numel())
+        return ptr2index(self.pointer, self.source.numel())
 
     @cached_property
     def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,11 +140,19 @@ class _Rows:
         if isinstance(self.adjacency, EdgeIndex):
             (pointer, target), order = self.adjacency.get_csr()
             if pointer.numel() == self.num_sources + 1 and order is not None:
-                return pointer, target, order
-        source, order = self.source.long().sort(stable=True)
+                return pointer.long(), target.long(), order.long()
+        source, order = self.source.sort(stable=True)
         return index2ptr(source, self.num_sources), self.target[order], order
 
+    def ordered(self, edge_features: EdgeFeatures, dtype: torch.dtype) -> EdgeFeatures:
+        """Edge features in the order of our edges."""
+        edge_features.check(self.source.numel())
+        attr, projection = (x.to(dtype) for x in edge_features)
+        return EdgeFeatures(attr if self.order is None else attr[self.order], projection)
+
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        if native.serves(a):
+            return [native.csr_pairs(self.pointer, self.source, a, b, [])]
         if self.source.numel() > self.num_targets * self.num_sources:
             # So many edges come more than once that the product would cut them off.
             return [(a.index_select(0, self.target) * b.index_select(0, self.source)).sum(-1)]
@@ -111,11 +163,18 @@ class _Rows:
         return [products.t()]
 
     def cosines(self, a: Tensor, b: Tensor, scales: tuple[Tensor, Tensor]) -> list[Tensor]:
+        if native.serves(a):
+            return [native.csr_pairs(self.pointer, self.source, a, b, list(scales))]
         (products,), ((target, source),) = self.pairs(a, b), self.ends(*scales)
         return [products.mul_(target).mul_(source).clamp_(-1, 1)]
 
     def spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
         (weight,) = weights
+        if native.serves(x):
+            pointer, index, order = (
+                self.transposed if transpose else (self.pointer, self.source, None)
+            )
+            return native.csr_spread(pointer, index, order, x, weight.contiguous())
         if transpose:
             weight = weight.index_select(0, self.transposed[2])
         sums = [

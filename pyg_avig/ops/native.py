@@ -1,14 +1,13 @@
-"""The products on a lattice's classes in C++, for the CPU (lattice.cpp).
+"""The products of cross-attention in C++, for the CPU (cpp/).
 
 Compiled when first needed, into the user's cache. Where there is no compiler for C++ with OpenMP,
-or ``PYG_AVIG_KERNELS=0`` is set in the environment, :mod:`pyg_avig.ops.axial` takes PyTorch's own
-products instead.
+or ``PYG_AVIG_KERNELS=0`` is set in the environment, :mod:`pyg_avig.ops.axial` and
+:mod:`pyg_avig.ops.csr` take PyTorch's own products instead.
 
-The source knows nothing of Python or PyTorch: it compiles in two seconds and serves every version
+The source knows nothing of Python or PyTorch: it compiles in a few seconds and serves every version
 of both. Its threads are PyTorch's, as the OpenMP library that PyTorch has loaded serves it too.
 
-Both operators take ``graphs``, the number of graphs, and ``axes``, three numbers for each axis:
-seen as (graphs * before, members, inner, C), contiguous rows hold one class in each [p, :, r].
+All tensors are contiguous, of single or double precision, indices of int64.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-_SOURCE = Path(__file__).with_name("lattice.cpp")
+_SOURCES = Path(__file__).with_name("cpp")
 _FLAGS = ["-O3", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi"]
 _TYPES = {torch.float32: "float", torch.float64: "double"}
 _log = logging.getLogger(__name__)
@@ -41,39 +40,78 @@ def serves(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in _TYPES and library() is not None
 
 
-def pairs(a: Tensor, b: Tensor, scales: list[Tensor], graphs: int, axes: list[int]) -> list[Tensor]:
+def lattice_pairs(
+    a: Tensor, b: Tensor, scales: list[Tensor], graphs: int, axes: list[int]
+) -> list[Tensor]:
     """Products of the rows of a and b, in each class of each axis.
 
     Args:
-        a: Rows, contiguous, with the channels last.
+        a: Rows, with the channels last.
         b: As ``a``.
         scales: None, or one number for each row of a and of b; the products are multiplied with
             both and held to [-1, 1].
-        graphs: See above.
-        axes: See above.
+        graphs: Number of graphs.
+        axes: Three numbers for each axis: seen as (graphs * before, members, inner, C), rows hold
+            one class in each [p, :, r].
 
     Returns:
         (graphs * before, inner, members, members) for each axis.
     """
-    return _operators.pairs(a, b, scales, graphs, axes)
+    return torch.ops.pyg_avig.lattice_pairs(a, b, scales, graphs, axes)
 
 
-def spread(
+def lattice_spread(
     x: Tensor, weights: list[Tensor], transpose: bool, graphs: int, axes: list[int]
 ) -> Tensor:
     """Weighted sums of the rows of x, in each class, over all axes.
 
     Args:
-        x: Rows, contiguous, with the channels last.
-        weights: As :func:`pairs` gives them, contiguous.
+        x: Rows, with the channels last.
+        weights: As :func:`lattice_pairs` gives them.
         transpose: Send from the weights' rows to their columns instead.
-        graphs: See above.
-        axes: See above.
+        graphs: As there.
+        axes: As there.
 
     Returns:
         As ``x``.
     """
-    return _operators.spread(x, weights, transpose, graphs, axes)
+    return torch.ops.pyg_avig.lattice_spread(x, weights, transpose, graphs, axes)
+
+
+def csr_pairs(
+    pointer: Tensor, columns: Tensor, a: Tensor, b: Tensor, scales: list[Tensor]
+) -> Tensor:
+    """Products of the rows and columns of each entry of a CSR matrix.
+
+    Args:
+        pointer: Where each row's entries begin, (rows + 1,).
+        columns: The column of each entry, (E,).
+        a: (rows, heads, C).
+        b: (columns, heads, C).
+        scales: As in :func:`lattice_pairs`: (rows, heads) and (columns, heads).
+
+    Returns:
+        (E, heads).
+    """
+    return torch.ops.pyg_avig.csr_pairs(pointer, columns, a, b, scales)
+
+
+def csr_spread(
+    pointer: Tensor, columns: Tensor, order: Tensor | None, x: Tensor, weight: Tensor
+) -> Tensor:
+    """The product of a CSR matrix of weights and x, for each head.
+
+    Args:
+        pointer: Where each row's entries begin, (rows + 1,).
+        columns: The column of each entry, (E,).
+        order: Which weight belongs to each entry, (E,); ``None`` for its own.
+        x: (columns, heads, C).
+        weight: (E, heads).
+
+    Returns:
+        (rows, heads, C).
+    """
+    return torch.ops.pyg_avig.csr_spread(pointer, columns, order, x, weight)
 
 
 @functools.cache
@@ -95,96 +133,131 @@ def _compiled() -> Path:
         raise RuntimeError("found no C++ compiler (c++, g++ or $CXX)")
     command = [*compiler.split(), *_FLAGS]
     version = subprocess.run([*compiler.split(), "--version"], capture_output=True, check=True)
-    what = [_SOURCE.read_bytes(), " ".join(command).encode(), version.stdout]
+    files = sorted(_SOURCES.iterdir())
+    what = [*(file.read_bytes() for file in files), " ".join(command).encode(), version.stdout]
     key = hashlib.sha256(b"\0".join(what)).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = cache / "pyg_avig" / "kernels" / f"lattice-{platform.machine()}-{key}.so"
+    path = cache / "pyg_avig" / "kernels" / f"{platform.machine()}-{key}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             built = Path(folder) / path.name
-            command += [str(_SOURCE), "-o", str(built)]
-            run = subprocess.run(command, capture_output=True, text=True)
+            command += [str(file) for file in files if file.suffix == ".cpp"]
+            run = subprocess.run([*command, "-o", str(built)], capture_output=True, text=True)
             if run.returncode != 0:
                 raise RuntimeError(f"{' '.join(command)} failed:\n{run.stderr}")
             built.replace(path)  # Whole or not at all, whoever else compiles it now.
     return path
 
 
+def _run(name: str, dtype: torch.dtype, *args: Any) -> None:
+    """Call a kernel of a type with tensors, numbers, ``None``, and lists of one of them."""
+    getattr(library(), f"{name}_{_TYPES[dtype]}")(*map(_to_c, args))
+
+
+def _to_c(value: Any) -> Any:
+    if value is None:
+        return ctypes.c_void_p()
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    if isinstance(value, list):
+        values = [_to_c(v) for v in value]
+        return (type(values[0]) * len(values))(*values)
+    return ctypes.c_int64(value)
+
+
 # Operators of PyTorch, so that its profiler, flop counter and fake tensors see them.
-_definitions = torch.library.Library("pyg_avig", "FRAGMENT")
-_definitions.define(
-    "pairs(Tensor a, Tensor b, Tensor[] scales, int graphs, int[] axes) -> Tensor[]"
+_operators = torch.library.Library("pyg_avig", "FRAGMENT")
+_operators.define(
+    "lattice_pairs(Tensor a, Tensor b, Tensor[] scales, int graphs, int[] axes) -> Tensor[]"
 )
-_definitions.define(
-    "spread(Tensor x, Tensor[] weights, bool transpose, int graphs, int[] axes) -> Tensor"
+_operators.define(
+    "lattice_spread(Tensor x, Tensor[] weights, bool transpose, int graphs, int[] axes) -> Tensor"
 )
-_operators = torch.ops.pyg_avig
+_operators.define(
+    "csr_pairs(Tensor pointer, Tensor columns, Tensor a, Tensor b, Tensor[] scales) -> Tensor"
+)
+_operators.define(
+    "csr_spread(Tensor pointer, Tensor columns, Tensor? order, Tensor x, Tensor weight) -> Tensor"
+)
 
 
-@torch.library.impl(_definitions, "pairs", "Meta")
-def _empty_pairs(
-    a: Tensor, b: Tensor, scales: list[Tensor], graphs: int, axes: list[int]
-) -> list[Tensor]:
+@torch.library.impl(_operators, "lattice_pairs", "Meta")
+def _empty_lattice_pairs(a, b, scales, graphs, axes):
     return [
         a.new_empty(graphs * before, inner, members, members)
         for before, members, inner in zip(axes[::3], axes[1::3], axes[2::3], strict=True)
     ]
 
 
-@torch.library.impl(_definitions, "pairs", "CPU")
-def _pairs(
-    a: Tensor, b: Tensor, scales: list[Tensor], graphs: int, axes: list[int]
-) -> list[Tensor]:
-    weights = _empty_pairs(a, b, scales, graphs, axes)
-    _run("pairs", [a, b, *(scales or (None, None))], [], graphs, axes, weights)
+@torch.library.impl(_operators, "lattice_pairs", "CPU")
+def _lattice_pairs(a, b, scales, graphs, axes):
+    weights = _empty_lattice_pairs(a, b, scales, graphs, axes)
+    _run_lattice("lattice_pairs", a, [b, *(scales or (None, None))], graphs, axes, weights)
     return weights
 
 
-@torch.library.impl(_definitions, "spread", "Meta")
-def _empty_spread(
-    x: Tensor, weights: list[Tensor], transpose: bool, graphs: int, axes: list[int]
-) -> Tensor:
+@torch.library.impl(_operators, "lattice_spread", "Meta")
+def _empty_lattice_spread(x, weights, transpose, graphs, axes):
     return torch.empty_like(x)
 
 
-@torch.library.impl(_definitions, "spread", "CPU")
-def _spread(
-    x: Tensor, weights: list[Tensor], transpose: bool, graphs: int, axes: list[int]
-) -> Tensor:
+@torch.library.impl(_operators, "lattice_spread", "CPU")
+def _lattice_spread(x, weights, transpose, graphs, axes):
     out = torch.empty_like(x)
-    _run("spread", [x, out], [transpose], graphs, axes, weights)
+    _run_lattice("lattice_spread", x, [out, transpose], graphs, axes, weights)
     return out
 
 
-def _run(
-    name: str,
-    rows: list[Any],
-    options: list[int],
-    graphs: int,
-    axes: list[int],
-    weights: list[Tensor],
+def _run_lattice(
+    name: str, x: Tensor, args: list[Any], graphs: int, axes: list[int], weights: list[Tensor]
 ) -> None:
-    """Call a kernel for the type of the rows."""
-    x = rows[0]
-    if x.numel() == 0:
-        return
-    nodes = x.numel() // (graphs * x.size(-1))
-    numbers = [*options, x.size(-1), graphs, nodes, len(weights)]
-    kernel = getattr(library(), f"{name}_{_TYPES[x.dtype]}")
-    kernel(
-        *(ctypes.c_void_p(None if row is None else row.data_ptr()) for row in rows),
-        *map(ctypes.c_int64, numbers),
-        (ctypes.c_int64 * len(axes))(*axes),
-        (ctypes.c_void_p * len(weights))(*(weight.data_ptr() for weight in weights)),
-    )
+    if x.numel() > 0:
+        rows, channels = x.numel() // x.size(-1), x.size(-1)
+        sizes = channels, graphs, rows // graphs, len(weights)
+        _run(name, x.dtype, x, *args, *sizes, axes, weights)
 
 
-@register_flop_formula(torch.ops.pyg_avig.pairs)
-def _flops_of_pairs(a: tuple, *_: Any, out_shape: list[tuple], **__: Any) -> int:
+@torch.library.impl(_operators, "csr_pairs", "Meta")
+def _empty_csr_pairs(pointer, columns, a, b, scales):
+    return a.new_empty(columns.size(0), a.size(1))
+
+
+@torch.library.impl(_operators, "csr_pairs", "CPU")
+def _csr_pairs(pointer, columns, a, b, scales):
+    out = _empty_csr_pairs(pointer, columns, a, b, scales)
+    scales = scales or (None, None)
+    _run("csr_pairs", a.dtype, a, b, *scales, out, pointer, columns, *a.shape)
+    return out
+
+
+@torch.library.impl(_operators, "csr_spread", "Meta")
+def _empty_csr_spread(pointer, columns, order, x, weight):
+    return x.new_empty(pointer.size(0) - 1, *x.shape[1:])
+
+
+@torch.library.impl(_operators, "csr_spread", "CPU")
+def _csr_spread(pointer, columns, order, x, weight):
+    out = _empty_csr_spread(pointer, columns, order, x, weight)
+    _run("csr_spread", x.dtype, x, weight, out, pointer, columns, order, *out.shape)
+    return out
+
+
+@register_flop_formula(torch.ops.pyg_avig.lattice_pairs)
+def _flops_of_lattice_pairs(a, *_, out_shape, **__) -> int:
     return sum(2 * math.prod(weight) * a[-1] for weight in out_shape)
 
 
-@register_flop_formula(torch.ops.pyg_avig.spread)
-def _flops_of_spread(x: tuple, weights: list[tuple], *_: Any, **__: Any) -> int:
+@register_flop_formula(torch.ops.pyg_avig.lattice_spread)
+def _flops_of_lattice_spread(x, weights, *_, **__) -> int:
     return sum(2 * math.prod(weight) * x[-1] for weight in weights)
+
+
+@register_flop_formula(torch.ops.pyg_avig.csr_pairs)
+def _flops_of_csr_pairs(pointer, columns, a, *_, out_shape, **__) -> int:
+    return 2 * math.prod(out_shape) * a[-1]
+
+
+@register_flop_formula(torch.ops.pyg_avig.csr_spread)
+def _flops_of_csr_spread(pointer, columns, order, x, weight, **_) -> int:
+    return 2 * math.prod(weight) * x[-1]

@@ -6,12 +6,14 @@ Every other path is held to the outputs and gradients of this one.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.utils import degree, scatter
 
+from pyg_avig.errors import InputError
 from pyg_avig.ops.affinity import get_affinity
 
 
@@ -86,6 +88,27 @@ def edge_weights(
         )
 
 
+class EdgeFeatures(NamedTuple):
+    """Features of edges, and the linear map that takes them into keys and values."""
+
+    attr: Tensor
+    """(E, D)."""
+    projection: Tensor
+    """(heads, C, D)."""
+
+    def projected(self, num_edges: int) -> Tensor:
+        """What is added to the key and value of each edge, (E, heads, C)."""
+        self.check(num_edges)
+        return torch.einsum("ed,hcd->ehc", self.attr, self.projection)
+
+    def check(self, num_edges: int) -> None:
+        """Refuse features of another number of edges than the graph has."""
+        if self.attr.size(0) != num_edges:
+            raise InputError(
+                f"expected features of {num_edges} edges (got shape {tuple(self.attr.shape)})"
+            )
+
+
 def cross_attention(
     query: Tensor,
     key: Tensor,
@@ -94,12 +117,18 @@ def cross_attention(
     beta: Tensor,
     affinity: str = "exponential",
     dropout: float = 0.0,
+    edge_features: EdgeFeatures | None = None,
 ) -> Tensor:
     """:func:`pyg_avig.ops.cross_attention` over an edge list (2, E)."""
     source, target = edge_index.long()
     query_i = unit(query).index_select(0, target)
-    key_j = unit(key).index_select(0, source)
+    value_j = value.index_select(0, source)
+    if edge_features is None:
+        key_j = unit(key).index_select(0, source)
+    else:
+        projected = edge_features.projected(source.numel())
+        key_j = unit(key.index_select(0, source) + projected)
+        value_j = value_j + projected
     weight = edge_weights(query_i, key_j, beta, target, query.size(0), affinity)
     weight = F.dropout(weight, dropout).to(value.dtype)
-    message = weight.unsqueeze(-1) * value.index_select(0, source)
-    return scatter(message, target, 0, query.size(0), "sum")
+    return scatter(weight.unsqueeze(-1) * value_j, target, 0, query.size(0), "sum")

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 from pyg_avig import AxialGraph, InputError
-from pyg_avig.ops import affinity, affinity_names, backends, cross_attention, native, refusal
+from pyg_avig.ops import (
+    EdgeFeatures,
+    affinity,
+    affinity_names,
+    backends,
+    cross_attention,
+    native,
+    refusal,
+)
 
 
 def by_the_equations(query, key, value, edge_index, beta, affinity):
@@ -198,3 +206,77 @@ def test_what_is_no_edge_list_is_refused(bad):
     query, key, value = random_input(2, 2)
     with pytest.raises(InputError, match=r"integer (tensor of shape \(2, E\)|dtype)"):
         cross_attention(query, key, value, bad, BETA)
+
+
+@pytest.mark.parametrize("affinity", ["exponential", "softmax"])
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 12), st.integers(1, 4))
+def test_edge_features_equal_the_edge_list(affinity, num_targets, num_sources, num_edges, width):
+    query, key, _ = random_input(num_targets, num_sources)
+    value = torch.randn_like(key)
+    edge_index = torch.stack(
+        [torch.randint(num_sources, (num_edges,)), torch.randint(num_targets, (num_edges,))]
+    )
+    attr = torch.randn(num_edges, width, dtype=torch.double)
+    features = EdgeFeatures(attr, torch.randn(2, 3, width, dtype=torch.double))
+    sparse, expected = (
+        cross_attention(
+            query, key, value, edge_index, BETA, affinity, edge_features=features, backend=backend
+        )
+        for backend in ("csr", "edge_list")
+    )
+    assert torch.allclose(sparse, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("affinity", ["exponential", "softmax"])
+def test_gradients_with_edge_features(affinity):
+    edge_index = torch.tensor([[0, 2, 1, 0, 0], [1, 1, 0, 2, 1]])
+    inputs = [x.requires_grad_() for x in random_input(3, 3)[:2]]
+    inputs += [torch.randn_like(inputs[1]).requires_grad_()]
+    inputs += [
+        torch.randn(size, dtype=torch.double, requires_grad=True) for size in ((5, 2), (2, 3, 2))
+    ]
+
+    def call(query, key, value, attr, projection):
+        features = EdgeFeatures(attr, projection)
+        return cross_attention(
+            query, key, value, edge_index, BETA, affinity, edge_features=features
+        )
+
+    assert gradcheck(call, inputs)
+    assert gradgradcheck(call, inputs)
+
+
+def test_an_edge_feature_that_cancels_its_key_has_similarity_zero():
+    key = torch.randn(2, 1, 3)
+    features = EdgeFeatures(-key[0], torch.eye(3).unsqueeze(0))
+    out = cross_attention(
+        key, key, key, torch.tensor([[0], [1]]), torch.ones(1), edge_features=features
+    )
+    assert torch.equal(out, torch.zeros_like(out))  # The value is cancelled too.
+
+
+@pytest.mark.parametrize(
+    ("attr", "projection", "message"),
+    [
+        ((4, 2), (1, 3, 2), "features of 3 edges.*4, 2"),
+        ((3, 2), (1, 3, 5), r"edge_features .*\(3, 2\), \(1, 3, 5\)"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["csr", "edge_list"])
+def test_edge_features_that_do_not_fit_are_named(attr, projection, message, backend):
+    x, edge_index = torch.randn(3, 1, 3), torch.tensor([[0, 1, 2], [1, 2, 0]])
+    features = EdgeFeatures(torch.randn(attr), torch.randn(projection))
+    with pytest.raises(InputError, match=message):
+        cross_attention(x, x, x, edge_index, torch.ones(1), edge_features=features, backend=backend)
+
+
+def test_a_lattice_with_edge_features_goes_by_its_edges():
+    graph = AxialGraph((3, 4))
+    x = torch.randn(12, 1, 3)
+    features = EdgeFeatures(torch.randn(graph.num_edges, 2), torch.randn(1, 3, 2))
+    assert "single edges" in refusal("axial", graph, edge_features=True)
+    out, expected = (
+        cross_attention(x, x, x, g, torch.ones(1), edge_features=features)
+        for g in (graph, graph.edge_index)
+    )
+    assert torch.equal(out, expected)

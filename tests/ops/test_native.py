@@ -36,8 +36,8 @@ def test_the_kernels_equal_einsum(dtype, sizes, channels, scaled, transpose):
     scales = list(torch.rand(2, nodes, dtype=dtype)) if scaled else []
     torch.use_deterministic_algorithms(True)  # Fills new memory with NaN.
     try:
-        weights = native.pairs(a, b, scales, graphs, axes)
-        total = native.spread(a, weights, transpose, graphs, axes)
+        weights = native.lattice_pairs(a, b, scales, graphs, axes)
+        total = native.lattice_spread(a, weights, transpose, graphs, axes)
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -55,25 +55,58 @@ def test_the_kernels_equal_einsum(dtype, sizes, channels, scaled, transpose):
 
 
 @needs_kernels
-def test_the_kernels_are_operators_of_pytorch():
-    a, b = torch.randn(2, 12, 5)
-    check = {"test_utils": ("test_schema", "test_faketensor")}
-    torch.library.opcheck(torch.ops.pyg_avig.pairs, (a, b, [], 2, [1, 3, 2]), **check)
-    (weight,) = native.pairs(a, b, [], 2, [1, 3, 2])
-    torch.library.opcheck(torch.ops.pyg_avig.spread, (a, [weight], True, 2, [1, 3, 2]), **check)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(st.data(), st.integers(1, 3), st.integers(1, 80), st.booleans(), st.booleans())
+def test_the_csr_kernels_equal_index_select(dtype, data, heads, channels, scaled, ordered):
+    degrees = data.draw(st.lists(st.integers(0, 7), min_size=0, max_size=5))
+    rows, edges, columns = len(degrees), sum(degrees), 4
+    pointer = torch.tensor([0, *degrees]).cumsum(0)
+    row = torch.arange(rows).repeat_interleave(torch.tensor(degrees, dtype=torch.long))
+    column = torch.randint(columns, (edges,))
+    a = torch.randn(rows, heads, channels, dtype=dtype)
+    b = torch.randn(columns, heads, channels, dtype=dtype)
+    scales = [torch.rand(x.shape[:2], dtype=dtype) for x in (a, b)] if scaled else []
+    order = torch.randperm(edges) if ordered else None
+    torch.use_deterministic_algorithms(True)  # Fills new memory with NaN.
+    try:
+        pairs = native.csr_pairs(pointer, column, a, b, scales)
+        weight = torch.randn(edges, heads, dtype=dtype)
+        total = native.csr_spread(pointer, column, order, b, weight)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    expected = (a[row] * b[column]).sum(-1)
+    if scaled:
+        expected = (expected * scales[0][row] * scales[1][column]).clamp(-1, 1)
+    torch.testing.assert_close(pairs, expected)
+    mine = weight if order is None else weight[order]
+    expected = torch.zeros_like(a).index_add(0, row, mine.unsqueeze(-1) * b[column])
+    torch.testing.assert_close(total, expected)
 
 
 @needs_kernels
-def test_flops_are_those_of_the_matrix_products(monkeypatch):
-    graph = AxialGraph((6, 4), 2, batch_size=3)
+def test_the_kernels_are_operators_of_pytorch():
+    a, b = torch.randn(2, 12, 5)
+    check = {"test_utils": ("test_schema", "test_faketensor")}
+    torch.library.opcheck(torch.ops.pyg_avig.lattice_pairs, (a, b, [], 2, [1, 3, 2]), **check)
+    (weight,) = native.lattice_pairs(a, b, [], 2, [1, 3, 2])
+    pointer, columns = torch.tensor([0, 2, 3]), torch.tensor([1, 0, 1])
+    x = torch.randn(2, 1, 5)
+    torch.library.opcheck(torch.ops.pyg_avig.csr_pairs, (pointer, columns, x, x, []), **check)
+    csr = pointer, columns, None, x, torch.randn(3, 1)
+    torch.library.opcheck(torch.ops.pyg_avig.csr_spread, csr, **check)
+    torch.library.opcheck(
+        torch.ops.pyg_avig.lattice_spread, (a, [weight], True, 2, [1, 3, 2]), **check
+    )
+
+
+@needs_kernels
+def test_flops_are_those_of_the_matrix_products():
+    graph = AxialGraph((6, 4), 2, batch_size=3)  # Classes of 3 and 2 nodes.
     x = torch.randn(graph.num_nodes, 2, 5)
-    counts = []
-    for library in (native.library, lambda: None):
-        monkeypatch.setattr(native, "library", library)
+    for g, products in ((graph, 72 * (3 + 2)), (graph.edge_index, graph.num_edges)):
         with FlopCounterMode(display=False) as counter:
-            cross_attention(x, x, x, graph, torch.ones(2))
-        counts.append(counter.get_total_flops())
-    assert counts[0] == counts[1] > 0
+            cross_attention(x, x, x, g, torch.ones(2))
+        assert counter.get_total_flops() == 2 * 2 * products * 2 * 5
 
 
 @pytest.fixture

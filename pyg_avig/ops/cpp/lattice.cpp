@@ -6,47 +6,11 @@
 
 #include <omp.h>
 
-#include <cstdint>
-#include <cstring>
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-// Compiled once for each kind of processor; the one at hand is chosen when the library is loaded.
-#define FOR_EACH_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define FOR_EACH_CPU
-#endif
-#define INLINE inline __attribute__((always_inline))
+#include "vector.h"
 
 namespace {
 
-constexpr int64_t kVectorBytes = 64;
 constexpr int64_t kRows = 4;  // Rows that share each load of the other operand.
-
-template <typename T>
-struct Vector {
-  static constexpr int64_t size = kVectorBytes / sizeof(T);
-  typedef T type __attribute__((vector_size(kVectorBytes)));
-  typedef T half __attribute__((vector_size(kVectorBytes / 2)));
-  typedef T quarter __attribute__((vector_size(kVectorBytes / 4)));
-
-  static INLINE type load(const T* from) {
-    type vector;
-    std::memcpy(&vector, from, kVectorBytes);
-    return vector;
-  }
-
-  static INLINE T sum(type vector) {
-    half halves[2];
-    std::memcpy(halves, &vector, kVectorBytes);
-    halves[0] += halves[1];
-    quarter quarters[2];
-    std::memcpy(quarters, halves, kVectorBytes / 2);
-    quarters[0] += quarters[1];
-    T total = 0;
-    for (unsigned lane = 0; lane < size / 4; ++lane) total += quarters[0][lane];
-    return total;
-  }
-};
 
 // out[j] = <a, row j of b>, for `rows` rows.
 template <typename T, int64_t rows>
@@ -76,10 +40,8 @@ INLINE void pairs_in_class(const T* a, const T* b, const T* scale_a, const T* sc
       dot_rows<T, kRows>(a, b + j * step, out + j, step, channels);
     for (; j < members; ++j) dot_rows<T, 1>(a, b + j * step, out + j, step, channels);
     if (scale_a == nullptr) continue;
-    for (j = 0; j < members; ++j) {
-      const T scaled = out[j] * scale_a[i * inner] * scale_b[j * inner];
-      out[j] = scaled > 1 ? T(1) : scaled < -1 ? T(-1) : scaled;  // NaN stays NaN.
-    }
+    for (j = 0; j < members; ++j)
+      out[j] = cosine(out[j], scale_a[i * inner], scale_b[j * inner]);
   }
 }
 
@@ -184,26 +146,27 @@ void spread_all(const T* x, T* out, int64_t transpose, int64_t channels, int64_t
 
 extern "C" {
 
-void pairs_float(const float* a, const float* b, const float* scale_a, const float* scale_b,
-                 int64_t channels, int64_t graphs, int64_t nodes, int64_t axes,
-                 const int64_t* sizes, float* const* weights) {
+void lattice_pairs_float(const float* a, const float* b, const float* scale_a, const float* scale_b,
+                         int64_t channels, int64_t graphs, int64_t nodes, int64_t axes,
+                         const int64_t* sizes, float* const* weights) {
   all_pairs(a, b, scale_a, scale_b, channels, graphs, nodes, axes, sizes, weights);
 }
 
-void pairs_double(const double* a, const double* b, const double* scale_a, const double* scale_b,
-                  int64_t channels, int64_t graphs, int64_t nodes, int64_t axes,
-                  const int64_t* sizes, double* const* weights) {
+void lattice_pairs_double(const double* a, const double* b, const double* scale_a,
+                          const double* scale_b, int64_t channels, int64_t graphs, int64_t nodes,
+                          int64_t axes, const int64_t* sizes, double* const* weights) {
   all_pairs(a, b, scale_a, scale_b, channels, graphs, nodes, axes, sizes, weights);
 }
 
-void spread_float(const float* x, float* out, int64_t transpose, int64_t channels, int64_t graphs,
-                  int64_t nodes, int64_t axes, const int64_t* sizes, float* const* weights) {
+void lattice_spread_float(const float* x, float* out, int64_t transpose, int64_t channels,
+                          int64_t graphs, int64_t nodes, int64_t axes, const int64_t* sizes,
+                          float* const* weights) {
   spread_all(x, out, transpose, channels, graphs, nodes, axes, sizes, weights);
 }
 
-void spread_double(const double* x, double* out, int64_t transpose, int64_t channels,
-                   int64_t graphs, int64_t nodes, int64_t axes, const int64_t* sizes,
-                   double* const* weights) {
+void lattice_spread_double(const double* x, double* out, int64_t transpose, int64_t channels,
+                           int64_t graphs, int64_t nodes, int64_t axes, const int64_t* sizes,
+                           double* const* weights) {
   spread_all(x, out, transpose, channels, graphs, nodes, axes, sizes, weights);
 }
 

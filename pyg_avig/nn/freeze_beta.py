@@ -1,0 +1,27 @@
+"""Fine-tuning with the inverse temperatures as they are."""
+
+from __future__ import annotations
+
+import torch
+
+from pyg_avig.nn.cross_attn_conv import CrossAttnConv
+
+
+def freeze_beta(module: torch.nn.Module, frozen: bool = True) -> torch.nn.Module:
+    r"""Freeze (or thaw) every :math:`\beta` in and below a module.
+
+    For fine-tuning: with a free :math:`\beta` AttentionViG loses 0.4 to 0.9 points of AP or
+    mIoU on the new task (its supplementary table 9). A frozen one gets no gradient; give the
+    optimiser only the parameters that have ``requires_grad``, or make it after freezing.
+
+    Args:
+        module: Any module with :class:`CrossAttnConv` layers.
+        frozen: ``False`` thaws them.
+
+    Returns:
+        The module.
+    """
+    for child in module.modules():
+        if isinstance(child, CrossAttnConv):
+            child.log_beta.requires_grad_(not frozen)
+    return module
