@@ -43,7 +43,7 @@ def test_colours_are_the_weights(model):
     images = torch.randn(2, 1, 32, 32)
     figure = neighbor_weights(model, images, (0, 0))
     assert len(figure.axes) == 2 * 4 + 1
-    weights = attention_weights(model.eval(), images)["stages.3.graphers.0.conv"]
+    weights = attention_weights(model.eval(), images)["stages.3.blocks.1.grapher.conv"]
     edges = weights.edge_index[1] == 4  # The first node of the second image.
     drawn = squares(figure.axes[7])
     colours = figure.axes[-1].collections[-1].get_cmap()

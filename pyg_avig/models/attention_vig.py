@@ -9,20 +9,23 @@ three sizes. What is inferred, and from where, is said beside each value below.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import (
-    DropPath,
-    LayerScale2d,
-    SelectAdaptivePool2d,
+from timm.models import (
+    build_model_with_cfg,
+    checkpoint_seq,
+    generate_default_cfgs,
+    register_model,
 )
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs import AxialGraph, graph_images, grid_to_nodes, nodes_to_grid
+from pyg_avig.graphs import graph_images
+from pyg_avig.models.layers import ConvNorm, Head, ImageGrapher, InvertedResidual
 from pyg_avig.nn import Grapher
 
 __all__ = ["AttentionViG"]
@@ -104,9 +107,9 @@ class AttentionViG(nn.Module):
         self.feature_info: list[dict] = []
 
         self.stem = nn.Sequential(
-            _conv_norm(in_chans, channels[0] // 2, stride=stem_strides[0]),
+            ConvNorm(in_chans, channels[0] // 2, stride=stem_strides[0]),
             nn.GELU(),
-            _conv_norm(channels[0] // 2, channels[0], stride=stem_strides[1]),
+            ConvNorm(channels[0] // 2, channels[0], stride=stem_strides[1]),
             nn.GELU(),
         )
         reduction = stem_strides[0] * stem_strides[1]
@@ -151,6 +154,13 @@ class AttentionViG(nn.Module):
         self.head.distilled_training = enable
 
     @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Hold no activations within blocks, and compute them again for the gradient."""
+        for stage in self.stages.children():
+            assert isinstance(stage, Stage)
+            stage.grad_checkpointing = enable
+
+    @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that no weight decay applies to."""
         return {
@@ -159,16 +169,114 @@ class AttentionViG(nn.Module):
             if name.rpartition(".")[2] in ("log_beta", "gamma", "gamma1", "gamma2")
         }
 
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Groups of parameters by depth, for layer-wise decay of the learning rate."""
+        if coarse:
+            return {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
+        return {
+            "stem": r"^stem",
+            "blocks": [
+                (r"^stages\.(\d+)\.downsample", (0,)),
+                (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+            ],
+        }
+
+    @torch.jit.ignore
+    def get_classifier(self) -> Any:
+        """The classifier; both of them, if there are two."""
+        if self.head.classifier_dist is None:
+            return self.head.classifier
+        return self.head.classifier, self.head.classifier_dist
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Draw new classifiers for other classes.
+
+        Args:
+            num_classes: Number of classes; 0 for no classifier.
+            global_pool: 'avg', or '' for none; ``None`` leaves it as it is.
+        """
+        self.head.reset(num_classes, self.global_pool if global_pool is None else global_pool)
+
+    def fuse(self) -> AttentionViG:
+        """Merge BatchNorms and the two classifiers, in place, for inference only.
+
+        Raises:
+            InputError: If the model is in training mode.
+        """
+        # Not timm's reparameterize_model: PyG's layers have another `fuse`, a flag.
+        for module in list(self.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, (ConvNorm, Grapher, Head)):
+                    setattr(module, name, child.fuse())
+        return self
+
+    def forward_intermediates(
+        self,
+        x: Tensor | Data,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The features of stages.
+
+        Args:
+            x: Images, or graphs of images.
+            indices: The last n stages, or these; all if ``None``.
+            norm: For timm's interface; there is no norm behind the stages.
+            stop_early: Run no stage behind the last one asked for.
+            output_fmt: 'NCHW'.
+            intermediates_only: Leave out the last features.
+
+        Returns:
+            The last features (B, C, H', W') and a list of those asked for.
+        """
+        if output_fmt != "NCHW":
+            raise InputError(f"output_fmt must be 'NCHW' (got {output_fmt!r})")
+        wanted, last = feature_take_indices(len(self.stages), indices)
+        x = self.stem(self._images(x))
+        found = []
+        for i, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
+            x = stage(x)
+            if i in wanted:
+                found.append(x)
+        return found if intermediates_only else (x, found)
+
+    def prune_intermediate_layers(
+        self,
+        indices: int | list[int] = 1,
+        prune_norm: bool = False,
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Remove what the stages asked for do not need; the indices of those stages.
+
+        Args:
+            indices: As in :meth:`forward_intermediates`.
+            prune_norm: For timm's interface; there is no norm behind the stages.
+            prune_head: Remove the head even if all stages stay.
+        """
+        wanted, last = feature_take_indices(len(self.stages), indices)
+        pruned = last < len(self.stages) - 1
+        self.stages = self.stages[: last + 1]
+        self.num_features = self.feature_info[last]["num_chs"]
+        if prune_head or pruned:
+            self.head.prune(self.num_features)
+        return wanted
+
     def forward_features(self, x: Tensor | Data) -> Tensor:
         """The last stage's features, (B, C, H', W')."""
-        if isinstance(x, Data):
-            x = graph_images(x)
-        x = _checked_images(x, self.in_chans, next(self.parameters()).dtype)
-        return self.stages(self.stem(x))
+        return self.stages(self.stem(self._images(x)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool and classify the features of :meth:`forward_features`."""
         return self.head(x, pre_logits)
+
+    def _images(self, x: Tensor | Data) -> Tensor:
+        if isinstance(x, Data):
+            x = graph_images(x)
+        return _checked_images(x, self.in_chans, next(self.parameters()).dtype)
 
     def forward(self, x: Tensor | Data) -> Tensor:
         """Classify images, or graphs of images."""
@@ -176,11 +284,7 @@ class AttentionViG(nn.Module):
 
 
 class Stage(nn.Module):
-    """Down-sampling, inverted residual blocks, Graphers.
-
-    Node features are channels-last storage: between the blocks and the Graphers the
-    data is viewed anew, not copied.
-    """
+    """Down-sampling, inverted residual blocks, Graphers."""
 
     def __init__(
         self,
@@ -193,96 +297,26 @@ class Stage(nn.Module):
         **grapher_args,
     ) -> None:
         super().__init__()
-        self.graph_stride = graph_stride
+        self.grad_checkpointing = False
         self.downsample = (
-            nn.Identity() if in_channels is None else _conv_norm(in_channels, channels, stride=2)
+            nn.Identity() if in_channels is None else ConvNorm(in_channels, channels, stride=2)
         )
-        self.irbs = nn.Sequential(
-            *(InvertedResidual(channels, p, layer_scale) for p in drop_paths[:num_irbs])
-        )
-        self.graphers = nn.ModuleList(
-            Grapher(channels, drop_path=p, layer_scale=layer_scale, **grapher_args)
-            for p in drop_paths[num_irbs:]
+        self.blocks = nn.Sequential(
+            *(InvertedResidual(channels, p, layer_scale) for p in drop_paths[:num_irbs]),
+            *(
+                ImageGrapher(
+                    channels, graph_stride, drop_path=p, layer_scale=layer_scale, **grapher_args
+                )
+                for p in drop_paths[num_irbs:]
+            ),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) to (B, C, H', W')."""
-        x = self.irbs(self.downsample(x))
-        graph = AxialGraph(x.shape[2:], self.graph_stride, batch_size=x.size(0), device=x.device)
-        x = grid_to_nodes(x)
-        for grapher in self.graphers:
-            x = grapher(x, graph)
-        return nodes_to_grid(x, graph.size)
-
-
-class InvertedResidual(nn.Module):
-    """Expand by 4, 3 x 3 depth-wise, project; residual with layer scale.
-
-    `MobileNetV2 <https://arxiv.org/abs/1801.04381>`_, as MobileViG uses it.
-    """
-
-    def __init__(self, channels: int, drop_path: float, layer_scale: float) -> None:
-        super().__init__()
-        hidden = 4 * channels
-        self.block = nn.Sequential(
-            _conv_norm(channels, hidden, kernel_size=1),
-            nn.GELU(),
-            _conv_norm(hidden, hidden, groups=hidden),
-            nn.GELU(),
-            _conv_norm(hidden, channels, kernel_size=1),
-        )
-        self.scale = LayerScale2d(channels, layer_scale)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
-        return x + self.drop_path(self.scale(self.block(x)))
-
-
-class Head(nn.Module):
-    """Pooling, a hidden layer, one or two classifiers."""
-
-    def __init__(
-        self,
-        channels: int,
-        hidden_size: int,
-        num_classes: int,
-        global_pool: str,
-        drop_rate: float,
-        distilled: bool,
-    ) -> None:
-        super().__init__()
-        if global_pool not in ("avg", ""):
-            raise InputError(f"global_pool must be 'avg' or '' (got {global_pool!r})")
-        self.hidden_size = hidden_size
-        self.num_classes = num_classes
-        self.distilled_training = False
-        self.pool = SelectAdaptivePool2d(pool_type=global_pool)
-        self.hidden = nn.Sequential(_conv_norm(channels, hidden_size, kernel_size=1), nn.GELU())
-        self.drop = nn.Dropout(drop_rate)
-        self.classifier, self.classifier_dist = (
-            nn.Linear(hidden_size, num_classes) if num_classes and wanted else None
-            for wanted in (True, distilled)
-        )
-
-    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """(B, C, H, W) to logits (B, num_classes)."""
-        x = self.drop(self.hidden(self.pool(x)))
-        if self.global_pool_is_on:
-            x = x.flatten(1)
-        if pre_logits or self.classifier is None:
-            return x
-        if self.classifier_dist is None:
-            return self.classifier(x)
-        logits, logits_dist = self.classifier(x), self.classifier_dist(x)
-        if self.training and self.distilled_training:
-            return logits, logits_dist
-        return (logits + logits_dist) / 2
-
-    @property
-    def global_pool_is_on(self) -> bool:
-        """Whether the features are pooled."""
-        return bool(self.pool.pool_type)
+        x = self.downsample(x)
+        if self.grad_checkpointing:
+            return checkpoint_seq(self.blocks, x)
+        return self.blocks(x)
 
 
 @torch.fx.wrap
@@ -307,27 +341,6 @@ def _drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:
     step = last / max(sum(depths) - 1, 1)
     rates = [step * i for i in range(sum(depths))]
     return [[rates.pop(0) for _ in range(depth)] for depth in depths]
-
-
-def _conv_norm(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int = 3,
-    stride: int = 1,
-    groups: int = 1,
-) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding=kernel_size // 2,
-            groups=groups,
-            bias=False,
-        ),
-        nn.BatchNorm2d(out_channels),
-    )
 
 
 def _cfg(**kwargs) -> dict:

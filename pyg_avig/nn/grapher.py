@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval, fuse_linear_bn_weights
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.axial import AxialGraph
@@ -60,7 +63,7 @@ class Grapher(nn.Module):
         self.conv = CrossAttnConv(
             channels, channels // heads, heads, affinity=affinity, beta=beta, bias=False
         )
-        self.norm = nn.BatchNorm1d(channels)
+        self.norm: nn.Module = nn.BatchNorm1d(channels)
         self.act = nn.GELU()
         self.gamma1 = nn.Parameter(torch.full((channels,), layer_scale))
         self.ffn = nn.Sequential(
@@ -79,6 +82,33 @@ class Grapher(nn.Module):
         message = self.act(self.norm(self.conv(x, graph)))
         x = x + self.drop_path(self.gamma1 * message, graph.batch_size)
         return x + self.drop_path(self.gamma2 * self.ffn(x), graph.batch_size)
+
+    @torch.no_grad()
+    def fuse(self) -> Grapher:
+        """Merge each BatchNorm into the linear map before it, in place, for evaluation."""
+        if self.training:
+            raise InputError("expected a Grapher in evaluation mode, to fuse it (call eval())")
+        if isinstance(self.norm, nn.Identity):
+            return self
+        update, norm = self.conv.lin_update, self.norm
+        norm = cast(nn.BatchNorm1d, norm)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        update.weight, update.bias = fuse_linear_bn_weights(
+            update.weight,
+            update.bias,
+            norm.running_mean,
+            norm.running_var,
+            norm.eps,
+            norm.weight,
+            norm.bias,
+        )
+        self.norm = nn.Identity()
+        expand, norm_1, act, project, norm_2 = cast(Any, self.ffn)
+        self.ffn = nn.Sequential(
+            fuse_linear_bn_eval(expand, norm_1), act, fuse_linear_bn_eval(project, norm_2)
+        )
+        return self
 
 
 class GraphDropPath(nn.Module):

@@ -133,7 +133,7 @@ def test_constructor_options():
     )
     out = model(torch.randn(2, 1, 32, 32, dtype=torch.float64))
     assert out.shape == (2, 768, 2, 2)
-    assert model.stages[3].graphers[0].drop_path.p == pytest.approx(0.2)
+    assert model.stages[3].blocks[-1].grapher.drop_path.p == pytest.approx(0.2)
     with pytest.raises(InputError, match="global_pool must be"):
         timm.create_model("attentionvig_nano", global_pool="max")
 

@@ -1,0 +1,162 @@
+"""The layers of AttentionViG's backbone, on images (B, C, H, W)."""
+
+from __future__ import annotations
+
+import torch
+from timm.layers import DropPath, LayerScale2d, SelectAdaptivePool2d, register_notrace_module
+from torch import Tensor, nn
+from torch.nn.utils import fusion
+
+from pyg_avig.errors import InputError
+from pyg_avig.graphs import AxialGraph, grid_to_nodes, nodes_to_grid
+from pyg_avig.nn import Grapher
+
+
+class ConvNorm(nn.Sequential):
+    """A convolution without bias and BatchNorm."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                padding=kernel_size // 2,
+                groups=groups,
+                bias=False,
+            ),
+            nn.BatchNorm2d(out_channels),
+        )
+
+    def fuse(self) -> nn.Conv2d:
+        """One convolution that gives the same in evaluation mode."""
+        if self.training:
+            raise InputError("expected a model in evaluation mode, to fuse it (call eval())")
+        return fusion.fuse_conv_bn_eval(*self)
+
+
+class InvertedResidual(nn.Module):
+    """Expand by 4, 3 x 3 depth-wise, project; residual with layer scale.
+
+    `MobileNetV2 <https://arxiv.org/abs/1801.04381>`_, as MobileViG uses it.
+    """
+
+    def __init__(self, channels: int, drop_path: float, layer_scale: float) -> None:
+        super().__init__()
+        hidden = 4 * channels
+        self.block = nn.Sequential(
+            ConvNorm(channels, hidden, kernel_size=1),
+            nn.GELU(),
+            ConvNorm(hidden, hidden, groups=hidden),
+            nn.GELU(),
+            ConvNorm(hidden, channels, kernel_size=1),
+        )
+        self.scale = LayerScale2d(channels, layer_scale)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        return x + self.drop_path(self.scale(self.block(x)))
+
+
+@register_notrace_module  # Its graph follows the image's size, which FX does not trace.
+class ImageGrapher(nn.Module):
+    """A :class:`~pyg_avig.Grapher` on the SVGA lattice of an image.
+
+    Node features are channels-last storage: image and nodes are views of the same data.
+
+    Args:
+        channels: Width of the node features.
+        stride: The K of SVGA, in nodes.
+        **kwargs: Arguments of :class:`~pyg_avig.Grapher`.
+    """
+
+    def __init__(self, channels: int, stride: int, **kwargs) -> None:
+        super().__init__()
+        self.stride = stride
+        self.grapher = Grapher(channels, **kwargs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        graph = AxialGraph(x.shape[2:], self.stride, batch_size=x.size(0), device=x.device)
+        return nodes_to_grid(self.grapher(grid_to_nodes(x), graph), graph.size)
+
+
+class Head(nn.Module):
+    """Pooling, a hidden layer, one or two classifiers."""
+
+    def __init__(
+        self,
+        channels: int,
+        hidden_size: int,
+        num_classes: int,
+        global_pool: str,
+        drop_rate: float,
+        distilled: bool,
+    ) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.distilled = distilled
+        self.distilled_training = False
+        self.hidden: nn.Module = nn.Sequential(
+            ConvNorm(channels, hidden_size, kernel_size=1), nn.GELU()
+        )
+        self.drop = nn.Dropout(drop_rate)
+        self.reset(num_classes, global_pool)
+
+    def reset(self, num_classes: int, global_pool: str) -> None:
+        """Other classes, with classifiers drawn anew, and other pooling."""
+        if global_pool not in ("avg", ""):
+            raise InputError(f"global_pool must be 'avg' or '' (got {global_pool!r})")
+        if not isinstance(num_classes, int) or num_classes < 0:
+            raise InputError(f"num_classes must be an int, not negative (got {num_classes!r})")
+        self.num_classes = num_classes
+        self.pool = SelectAdaptivePool2d(pool_type=global_pool)
+        like = next(self.parameters(), torch.empty(0))
+        self.classifier, self.classifier_dist = (
+            nn.Linear(self.hidden_size, num_classes, device=like.device, dtype=like.dtype)
+            if num_classes and wanted
+            else None
+            for wanted in (True, self.distilled)
+        )
+
+    def prune(self, channels: int) -> None:
+        """Leave nothing behind the features, which have so many channels."""
+        self.hidden = nn.Identity()
+        self.hidden_size = channels
+        self.reset(0, "")
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, C, H, W) to logits (B, num_classes)."""
+        x = self.drop(self.hidden(self.pool(x)))
+        if self.pool.pool_type:
+            x = x.flatten(1)
+        if pre_logits or self.classifier is None:
+            return x
+        if not self.pool.pool_type:
+            x = x.movedim(1, -1)  # Every place is classified.
+        logits = self.classifier(x)
+        if self.classifier_dist is None:
+            return logits
+        if self.training and self.distilled_training:
+            return logits, self.classifier_dist(x)
+        return (logits + self.classifier_dist(x)) / 2
+
+    @torch.no_grad()
+    def fuse(self) -> Head:
+        """Join the two classifiers, of whose logits evaluation takes the mean, in place."""
+        if self.classifier is not None and self.classifier_dist is not None:
+            for mine, other in zip(
+                self.classifier.parameters(), self.classifier_dist.parameters(), strict=True
+            ):
+                mine.copy_((mine + other) / 2)
+            self.distilled, self.classifier_dist = False, None
+        return self

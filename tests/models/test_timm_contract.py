@@ -1,0 +1,267 @@
+"""What timm's own suite asks of every model, asked of every model of ours."""
+
+import copy
+
+import pytest
+import timm
+import torch
+from timm.layers import get_notrace_functions, get_notrace_modules
+from timm.models import group_parameters
+from timm.optim import create_optimizer_v2
+from timm.optim._param_groups import param_groups_layer_decay
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+import pyg_avig.models  # noqa: F401  (registers the family)
+from pyg_avig import InputError
+
+FAMILY = timm.list_models(module="attention_vig")
+# A layer scale of 1 lets every branch show; at 1e-5 none would.
+SHOWN = {"layer_scale": 1.0}
+
+
+def small_input(name, batch=2, channels=3):
+    cfg = timm.get_pretrained_cfg(name)
+    side = min(cfg.input_size[-1], 64)
+    return torch.randn(batch, channels, side, side)
+
+
+def make(name, **kwargs):
+    torch.manual_seed(0)
+    return timm.create_model(name, **{**SHOWN, **kwargs})
+
+
+@pytest.fixture(params=FAMILY)
+def name(request):
+    return request.param
+
+
+def test_cfg(name):
+    cfg = timm.get_pretrained_cfg(name)
+    model = timm.create_model(name, device="meta")
+    assert dict(model.named_modules())[cfg.first_conv].in_channels == 3
+    for classifier in cfg.classifier:
+        assert isinstance(dict(model.named_modules())[classifier], torch.nn.Linear)
+    assert cfg.license
+    assert cfg.interpolation == "bicubic"
+    features = model.forward_features(torch.empty(1, *cfg.input_size, device="meta"))
+    assert features.shape[2:] == cfg.pool_size
+    assert features.size(1) == model.num_features
+
+
+def test_forward_and_pre_logits(name):
+    model = make(name, num_classes=7).eval()
+    x = small_input(name)
+    with torch.no_grad():
+        logits = model(x)
+        features = model.forward_features(x)
+        hidden = model.forward_head(features, pre_logits=True)
+    assert logits.shape == (2, 7)
+    assert logits.isfinite().all()
+    assert hidden.shape == (2, model.head_hidden_size)
+    assert torch.equal(model.forward_head(features), logits)
+
+
+def test_other_pooling_and_no_classes(name):
+    x = small_input(name)
+    model = make(name, num_classes=42).eval()
+    width = model.head_hidden_size
+    with torch.no_grad():
+        model.reset_classifier(0)
+        assert model(x).shape == (2, width)
+        model.reset_classifier(0, "")
+        assert model(x).dim() == 4
+        assert model(x).size(1) == width
+        model.reset_classifier(5, "avg")
+        assert model(x).shape == (2, 5)
+        assert make(name, num_classes=0).eval()(x).shape == (2, width)
+        assert make(name, num_classes=0, global_pool="").eval()(x).dim() == 4
+        assert make(name, num_classes=3, global_pool="").eval()(x).size(-1) == 3
+
+
+def test_resetting_keeps_device_and_dtype(name):
+    model = timm.create_model(name, device="meta", dtype=torch.bfloat16)
+    model.reset_classifier(3)
+    classifiers = model.get_classifier()
+    assert len(classifiers) == 2
+    assert all(c.weight.shape == (3, model.head_hidden_size) for c in classifiers)
+    assert {(p.device.type, p.dtype) for p in model.parameters()} == {("meta", torch.bfloat16)}
+    alone = timm.create_model(name, device="meta", distilled=False)
+    assert isinstance(alone.get_classifier(), torch.nn.Linear)
+
+
+def test_other_numbers_of_channels(name):
+    model = make(name, in_chans=1).eval()
+    assert model(small_input(name, channels=1)).isfinite().all()
+
+
+def test_every_parameter_gets_a_gradient(name):
+    model = make(name, num_classes=42).train()
+    model(small_input(name)).mean().backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without
+
+
+def test_checkpointing_changes_nothing(name):
+    model = make(name, num_classes=3).train()
+    other = copy.deepcopy(model)
+    other.set_grad_checkpointing()
+    assert all(stage.grad_checkpointing for stage in other.stages)
+    x = small_input(name)
+    results = []
+    for m in (model, other):
+        out = m(x)
+        out.square().sum().backward()
+        results.append((out, [p.grad for p in m.parameters()]))
+    assert torch.equal(results[0][0], results[1][0])
+    for a, b in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(a, b)
+    other.set_grad_checkpointing(False)
+    assert not any(stage.grad_checkpointing for stage in other.stages)
+
+
+@pytest.mark.parametrize("indices", [None, (1, 3), (0, 1, 2)])
+def test_features_only(name, indices):
+    kwargs = {} if indices is None else {"out_indices": indices}
+    model = make(name, features_only=True, **kwargs).eval()
+    x = small_input(name)
+    with torch.no_grad():
+        features = model(x)
+    assert len(features) == (4 if indices is None else len(indices))
+    for feature, channels, reduction in zip(
+        features, model.feature_info.channels(), model.feature_info.reduction(), strict=True
+    ):
+        assert feature.size(1) == channels
+        assert feature.size(2) == x.size(2) // reduction
+
+
+def test_forward_intermediates(name):
+    model = make(name).eval()
+    x = small_input(name)
+    with torch.no_grad():
+        expected = model.forward_features(x)
+        last, found = model.forward_intermediates(x)
+        assert torch.equal(last, expected)
+        assert torch.equal(found[-1], expected)
+        assert len(found) == len(model.feature_info) == 4
+        for feature, info in zip(found, model.feature_info, strict=True):
+            assert feature.size(1) == info["num_chs"]
+            assert feature.size(2) == x.size(2) // info["reduction"]
+        (first,) = model.forward_intermediates(
+            x, indices=[0], stop_early=True, intermediates_only=True
+        )
+        assert torch.equal(first, found[0])
+        assert len(model.forward_intermediates(x, indices=2)[1]) == 2
+    with pytest.raises(InputError, match="'NCHW' .got 'NLC'"):
+        model.forward_intermediates(x, output_fmt="NLC")
+
+
+def test_pruning(name):
+    model = make(name).eval()
+    x = small_input(name)
+    with torch.no_grad():
+        expected = model.forward_intermediates(x)[1][1]
+        assert model.prune_intermediate_layers([1]) == [1]
+        assert len(model.stages) == 2
+        assert torch.equal(model(x), expected)
+    assert model.num_features == model.head_hidden_size == expected.size(1)
+
+
+def test_fx(name):
+    """Traced as timm traces its models, forward and backward are equal to the last bit."""
+    model = make(name, num_classes=5).train()
+    tracer = {
+        "leaf_modules": list(get_notrace_modules()),
+        "autowrap_functions": list(get_notrace_functions()),
+    }
+    train_nodes, eval_nodes = get_graph_node_names(model, tracer_kwargs=tracer)
+    traced = create_feature_extractor(
+        copy.deepcopy(model),
+        train_return_nodes=[train_nodes[-1]],
+        eval_return_nodes=[eval_nodes[-1]],
+        tracer_kwargs=tracer,
+    ).train()
+    x = small_input(name)
+    outs = [model(x), traced(x)[train_nodes[-1]]]
+    assert torch.equal(*outs)
+    for out in outs:
+        out.square().sum().backward()
+    grads = dict(traced.named_parameters())
+    for n, p in model.named_parameters():
+        assert torch.equal(p.grad, grads[n].grad), n
+
+
+def test_groups_for_layer_wise_decay(name):
+    model = timm.create_model(name, device="meta")
+    names = {n for n, _ in model.named_parameters()}
+    for coarse in (False, True):
+        groups = group_parameters(model, model.group_matcher(coarse))
+        assert {n for group in groups.values() for n in group} == names
+        assert all(n.startswith("stem") for n in groups[0])
+        assert all(n.startswith("head") for n in groups[max(groups)])
+    fine = group_parameters(model, model.group_matcher())
+    depth = sum(len(stage.blocks) for stage in model.stages)
+    assert len(fine) == 1 + depth + 1  # A down-sampling goes with the block behind it.
+    order = [
+        next(i for i, group in fine.items() if f"stages.{s}.{n}" in group)
+        for s, n in ((0, "blocks.0.scale.gamma"), (0, "blocks.1.scale.gamma"))
+        if f"stages.{s}.{n}" in names
+    ]
+    assert order == sorted(order)
+
+
+def test_what_decays(name):
+    model = timm.create_model(name, device="meta")
+    optimizer = create_optimizer_v2(model, opt="adamw", weight_decay=0.05)
+    names = {p: n for n, p in model.named_parameters()}
+    decayed = {
+        names[p] for g in optimizer.param_groups if g["weight_decay"] > 0 for p in g["params"]
+    }
+    assert decayed
+    assert all(
+        n.endswith("weight") and dict(model.named_parameters())[n].dim() > 1 for n in decayed
+    )
+    assert not any("log_beta" in n or "gamma" in n for n in decayed)
+    layered = param_groups_layer_decay(model, 0.05, model.no_weight_decay(), layer_decay=0.5)
+    scale = {names[p]: group["lr_scale"] for group in layered for p in group["params"]}
+    assert scale["head.classifier.weight"] == 1
+    assert scale["stem.0.0.weight"] < scale["stages.3.blocks.0.scale.gamma"] < 1
+
+
+def test_fusing_changes_nothing_but_the_speed(name):
+    model = make(name, num_classes=5).train()
+    x = small_input(name)
+    model(x)  # Statistics other than the first ones.
+    model.eval()
+    with torch.no_grad():
+        expected = model(x)
+        assert model.fuse() is model
+        assert not any(
+            isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules()
+        )
+        torch.testing.assert_close(model(x), expected, atol=1e-4, rtol=1e-3)
+        again = model(x)
+        assert torch.equal(model.fuse()(x), again)
+    with pytest.raises(InputError, match="evaluation mode"):
+        make(name).train().fuse()
+
+
+def test_distilled_training(name):
+    model = make(name, num_classes=5).train()
+    x = small_input(name)
+    assert model(x).shape == (2, 5)
+    model.set_distilled_training()
+    a, b = model(x)
+    assert a.shape == b.shape == (2, 5)
+    assert not torch.equal(a, b)
+    model.eval()
+    assert model(x).shape == (2, 5)
+    model.train().set_distilled_training(False)
+    assert model(x).shape == (2, 5)
+
+
+def test_state_dict_survives_timm(name, tmp_path):
+    model = make(name, num_classes=5).eval()
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "model.pth")
+    other = timm.create_model(name, num_classes=5, checkpoint_path=str(tmp_path / "model.pth"))
+    x = small_input(name)
+    assert torch.equal(other.eval()(x), model(x))
