@@ -318,6 +318,7 @@ class CrossAttnConv(MessagePassing):
         """Whether somebody looks at, or changes, what passes along single edges."""
         return (
             self.explain
+            or not self._projects_plainly(self.lin_edge)
             or self.aggr not in ("add", "sum")
             or self.flow != "source_to_target"
             or self.decomposed_layers > 1
@@ -327,6 +328,13 @@ class CrossAttnConv(MessagePassing):
             )
             or any(hooks for name, hooks in vars(self).items() if name in _EDGE_HOOKS)
         )
+
+    @staticmethod
+    def _projects_plainly(linear: torch.nn.Module | None) -> bool:
+        """Whether a projection is nothing but the product with its weight."""
+        if linear is None:
+            return True
+        return type(linear) is Linear and not (linear._forward_hooks or linear._forward_pre_hooks)
 
     def _in_order(self, num_sources: int, num_targets: int) -> tuple[int, int]:
         """Numbers of nodes that the first and second row of an edge list speak of."""
@@ -364,8 +372,6 @@ class CrossAttnConv(MessagePassing):
         """The edge features and their projection, for the operator."""
         if edge_attr is None or self.lin_edge is None:
             return None
-        if self.lin_edge.in_channels == -1:
-            self.lin_edge(edge_attr[:0])  # Makes a lazy layer's parameters.
         return EdgeFeatures(edge_attr, self.lin_edge.weight.unflatten(0, (self.heads, -1)))
 
     def _degree(self, graph: Adjacency, num_nodes: int, like: Tensor) -> Tensor:

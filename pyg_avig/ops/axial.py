@@ -45,12 +45,15 @@ def cross_attention(
     axes = [_Axis(graph, axis, value.size(1), value.device) for axis in range(graph.num_axes)]
     axes = [axis for axis in axes if axis.degree > 0]
     if not axes or value.numel() == 0:
-        return torch.zeros_like(value)
+        # Zero, but a function of its inputs, as their gradients may be asked for.
+        nothing = query[:0].sum() + key[:0].sum() + value[:0].sum() + beta[:0].sum()
+        return torch.zeros_like(value) + nothing.to(value.dtype)
     # A compiler fuses plain permutations and products better than it could our views.
     plain = value.device.type != "cpu" or torch.compiler.is_compiling()
     layout = _Classes(axes, graph.batch_size)
     with full_precision(value.device):
-        query, key = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (query, key))
+        wide = torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
+        query, key = query.to(wide), key.to(wide)
         similarity = _cosine(query, key, axes) if plain else Cosine.apply(layout, query, key)
         weights = _weights(similarity, axes, beta, affinity)
         weights = [F.dropout(weight, dropout).to(value.dtype) for weight in weights]

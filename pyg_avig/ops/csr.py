@@ -55,11 +55,11 @@ def cross_attention(
             (similarity,) = Cosine.apply(layout, query, key)
         else:
             edge_features = layout.ordered(edge_features, wide)
-            similarity = _cosine_with_edges(layout, query, key, edge_features)
+            similarity = _cosine_with_edges(layout, unit(query), key, edge_features)
         weight = get_affinity(affinity).function(
             similarity, beta.to(wide), EdgeNeighbors(layout.target, query.size(0))
         )
-        weight = F.dropout(weight, dropout)
+        weight = F.dropout(weight, dropout).to(wide)
         out = Spread.apply(layout, False, value.to(wide), weight)
         if edge_features is not None:
             attr, projection = edge_features
@@ -73,28 +73,42 @@ def cross_attention(
 def _cosine_with_edges(
     layout: _Rows, query: Tensor, key: Tensor, edge_features: EdgeFeatures
 ) -> Tensor:
-    r"""The cosine of :math:`q_i` and :math:`k_j + P a_{ij}`, (E, heads).
+    r"""The cosine of :math:`q_i`, of length one, and :math:`k_j + P a_{ij}`, (E, heads).
 
     Both :math:`q_i \cdot (k_j + P a_{ij})` and :math:`|k_j + P a_{ij}|^2` are expanded, with
     :math:`P^\top q_i` and :math:`P^\top k_j` computed once a node: D numbers an edge are held,
-    not C. Where key and edge feature all but cancel, rounding weighs more than in the reference.
+    not C. The few edges whose feature all but cancels the key, where that would round badly, are
+    taken one by one, as all are if D is no smaller than C.
     """
     attr, projection = edge_features
+
+    def one_by_one(edges: Tensor) -> Tensor:
+        query_i = query.index_select(0, layout.target[edges])
+        key_j = key.index_select(0, layout.source[edges])
+        projected = torch.einsum("ed,hcd->ehc", attr[edges], projection)
+        return (query_i * unit(key_j + projected)).sum(-1)
+
+    if attr.size(1) >= key.size(2):
+        return one_by_one(torch.arange(attr.size(0))).clamp(-1, 1)
 
     def with_attr(x: Tensor, index: Tensor) -> Tensor:
         """P a of each edge times the row of x at one of its ends."""
         x = torch.einsum("nhc,hcd->nhd", x, projection).index_select(0, index)
         return (x * attr.unsqueeze(1)).sum(-1)
 
-    query = unit(query)
     product = Pairs.apply(layout, query, key)[0] + with_attr(query, layout.target)
     gram = torch.einsum("hcd,hcb->hdb", projection, projection)
     separate = key.square().sum(-1).index_select(0, layout.source) + torch.einsum(
         "ed,hdb,eb->eh", attr, gram, attr
     )
     square = separate + 2 * with_attr(key, layout.source)
-    zero = square <= 8 * torch.finfo(square.dtype).eps * separate
-    return (product * square.masked_fill(zero, 1).rsqrt()).masked_fill(zero, 0).clamp(-1, 1)
+    cancelled = square <= 0.01 * separate
+    similarity = (product * square.masked_fill(cancelled, 1).rsqrt()).masked_fill(cancelled, 0)
+    edges = cancelled.any(-1).nonzero().squeeze(-1)
+    if edges.numel() > 0:
+        exact = torch.where(cancelled[edges], one_by_one(edges), similarity[edges])
+        similarity = similarity.index_copy(0, edges, exact)
+    return similarity.clamp(-1, 1)
 
 
 class _Rows:
@@ -113,13 +127,18 @@ class _Rows:
         if isinstance(adjacency, SparseTensor):
             self.pointer, self.source, _ = adjacency.csr()
             return
-        if isinstance(adjacency, EdgeIndex) and adjacency.is_sorted_by_col:
+        # One without a size would keep the size that it guesses from its edges.
+        if (
+            isinstance(adjacency, EdgeIndex)
+            and adjacency.is_sorted_by_col
+            and None not in adjacency.sparse_size()
+        ):
             (pointer, source), _ = adjacency.get_csc()
             if pointer.numel() == num_targets + 1:
                 self.pointer, self.source = pointer.long(), source.long()
                 return
         self.adjacency = None  # Its own sorting does not serve.
-        source, target = edges
+        source, target = edges.contiguous()
         if not bool((target[1:] >= target[:-1]).all()):
             target, self.order = target.sort(stable=True)
             source = source[self.order]

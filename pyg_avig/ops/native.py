@@ -19,6 +19,7 @@ import logging
 import math
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -120,7 +121,12 @@ def library() -> ctypes.CDLL | None:
     if os.environ.get("PYG_AVIG_KERNELS") == "0":
         return None
     try:
-        return ctypes.CDLL(str(_compiled()))
+        path = _compiled()
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError:  # Broken in the cache, perhaps.
+            path.unlink()
+            return ctypes.CDLL(str(_compiled()))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         _log.warning("PyTorch's products serve instead of the C++ kernels: %s", error)
         return None
@@ -128,11 +134,12 @@ def library() -> ctypes.CDLL | None:
 
 def _compiled() -> Path:
     """The library for this source and compiler, taken from the cache if it is there."""
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    found = shutil.which("c++") or shutil.which("g++")
+    compiler = shlex.split(os.environ.get("CXX", "")) or ([found] if found else [])
     if not compiler:
         raise RuntimeError("found no C++ compiler (c++, g++ or $CXX)")
-    command = [*compiler.split(), *_FLAGS]
-    version = subprocess.run([*compiler.split(), "--version"], capture_output=True, check=True)
+    command = [*compiler, *_FLAGS]
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=True)
     files = sorted(_SOURCES.iterdir())
     what = [*(file.read_bytes() for file in files), " ".join(command).encode(), version.stdout]
     key = hashlib.sha256(b"\0".join(what)).hexdigest()[:16]
@@ -143,15 +150,26 @@ def _compiled() -> Path:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             built = Path(folder) / path.name
             command += [str(file) for file in files if file.suffix == ".cpp"]
-            run = subprocess.run([*command, "-o", str(built)], capture_output=True, text=True)
+            run = subprocess.run([*command, "-o", str(built)], capture_output=True)
             if run.returncode != 0:
-                raise RuntimeError(f"{' '.join(command)} failed:\n{run.stderr}")
+                said = run.stderr.decode(errors="replace")
+                raise RuntimeError(f"{' '.join(command)} failed:\n{said}")
             built.replace(path)  # Whole or not at all, whoever else compiles it now.
     return path
 
 
 def _run(name: str, dtype: torch.dtype, *args: Any) -> None:
-    """Call a kernel of a type with tensors, numbers, ``None``, and lists of one of them."""
+    """Call a kernel of a type with tensors, numbers, ``None``, and lists of one of them.
+
+    The kernels see memory alone, so what does not fit must not reach them.
+    """
+    flat = [x for arg in args for x in (arg if isinstance(arg, list) else [arg])]
+    for x in flat:
+        if isinstance(x, Tensor) and not (x.is_contiguous() and x.dtype in (dtype, torch.int64)):
+            raise RuntimeError(
+                f"{name}: expected contiguous tensors of {dtype}, indices of int64 (got {x.dtype}, "
+                f"shape {tuple(x.shape)}, strides {x.stride()})"
+            )
     getattr(library(), f"{name}_{_TYPES[dtype]}")(*map(_to_c, args))
 
 
@@ -212,7 +230,10 @@ def _lattice_spread(x, weights, transpose, graphs, axes):
 def _run_lattice(
     name: str, x: Tensor, args: list[Any], graphs: int, axes: list[int], weights: list[Tensor]
 ) -> None:
-    if x.numel() > 0:
+    if x.numel() == 0:
+        for weight in weights:
+            weight.zero_()
+    else:
         rows, channels = x.numel() // x.size(-1), x.size(-1)
         sizes = channels, graphs, rows // graphs, len(weights)
         _run(name, x.dtype, x, *args, *sizes, axes, weights)

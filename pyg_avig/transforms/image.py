@@ -92,8 +92,8 @@ class ImageToGraph(BaseTransform):
             )
         rows, columns = height // p_h, width // p_w
         pixels = image.reshape(channels, rows, p_h, columns, p_w).permute(0, 2, 4, 1, 3)
-        # Transposed: batching, which copies, brings the features of a node together.
-        return pixels.reshape(-1, rows * columns).t(), (rows, columns)
+        # Copied in two steps, as runs of a patch's width alone would be slow.
+        return pixels.reshape(-1, rows * columns).t().contiguous(), (rows, columns)
 
     def _lattice(self, size: tuple[int, int]) -> tuple[AxialGraph, Tensor]:
         if size not in self._lattices:

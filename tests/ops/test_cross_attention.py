@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
+from torch_geometric import EdgeIndex
 
 from pyg_avig import AxialGraph, InputError
 from pyg_avig.ops import (
@@ -280,3 +281,71 @@ def test_a_lattice_with_edge_features_goes_by_its_edges():
         for g in (graph, graph.edge_index)
     )
     assert torch.equal(out, expected)
+
+
+def test_edge_features_that_all_but_cancel_keys_round_as_the_edge_list_does():
+    torch.manual_seed(0)
+    edge_index = torch.randint(200, (2, 2000))
+    x = torch.randn(3, 200, 4, 3)
+    attr, projection = torch.randn(2000, 2), torch.randn(4, 3, 2)
+    # Some features leave a thousandth of their key.
+    attr[:50] = 0
+    attr[:50, 0] = 1
+    projection[0, :, 0] = -x[1, 0, 0] * 0.999
+    edge_index[0, :50] = 0
+    results = {}
+    for backend, dtype in (("csr", torch.float), ("edge_list", torch.float), ("edge_list", None)):
+        inputs = [t.to(dtype or torch.double).requires_grad_() for t in (*x, attr, projection)]
+        features = EdgeFeatures(*inputs[3:])
+        beta = torch.ones(4, dtype=inputs[0].dtype)
+        args = *inputs[:3], edge_index, beta
+        out = cross_attention(*args, edge_features=features, backend=backend)
+        results[backend, dtype] = [out, *torch.autograd.grad(out.square().sum(), inputs)]
+    truth = results["edge_list", None]
+    for mine, reference, true in zip(
+        results["csr", torch.float], results["edge_list", torch.float], truth, strict=True
+    ):
+        error, usual = ((y.double() - true).norm() / true.norm() for y in (mine, reference))
+        assert error < max(10 * usual, 1e-5)
+
+
+@pytest.mark.parametrize("strided", [lambda e: e.t().contiguous().t(), lambda e: e[:, ::2]])
+def test_edges_lie_in_memory_as_they_like(strided):
+    edges = torch.tensor([[0, 1, 2, 3, 1, 0], [1, 1, 2, 2, 3, 3]])
+    edges = strided(edges)
+    x = torch.randn(4, 1, 8)
+    out, expected = (
+        cross_attention(x, x, x, edges, torch.ones(1), backend=backend)
+        for backend in ("csr", "edge_list")
+    )
+    torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize("graph", [AxialGraph((3, 4)), AxialGraph((3, 4)).edge_index])
+def test_query_and_key_of_different_precision(graph):
+    x = torch.randn(12, 1, 5)
+    expected = cross_attention(x, x, x, graph, torch.ones(1))
+    for query, key in ((x.double(), x), (x, x.double())):
+        out = cross_attention(query, key, x, graph, torch.ones(1))
+        assert out.dtype == torch.float
+        torch.testing.assert_close(out, expected)
+
+
+def test_no_channels_and_no_neighbours():
+    graph = AxialGraph((3, 4))
+    x = torch.randn(12, 1, 5, requires_grad=True)
+    none = x[..., :0]
+    expected = cross_attention(none, none, x, graph.edge_index, torch.ones(1))
+    torch.testing.assert_close(cross_attention(none, none, x, graph, torch.ones(1)), expected)
+    alone = cross_attention(x, x, x, AxialGraph((3, 4), 9), torch.ones(1))
+    alone.sum().backward()
+    assert not alone.any()
+    assert not x.grad.any()
+
+
+def test_an_edge_index_without_a_size_is_left_as_it_is():
+    edges = EdgeIndex([[0, 1, 1], [1, 2, 3]], sort_order="col")
+    x = torch.randn(6, 1, 5)
+    first, second = (cross_attention(x, x, x, edges, torch.ones(1)) for _ in range(2))
+    assert edges.sparse_size() == (None, None)
+    assert torch.equal(first, second)

@@ -151,3 +151,22 @@ def test_the_kernels_can_be_switched_off(fresh_cache, monkeypatch):
     monkeypatch.setenv("PYG_AVIG_KERNELS", "0")
     assert native.library() is None
     assert os.listdir(fresh_cache) == []
+
+
+@needs_kernels
+def test_the_kernels_refuse_memory_that_does_not_fit():
+    x = torch.randn(4, 1, 6)
+    pointer, columns = torch.tensor([0, 1, 2, 3, 4]), torch.arange(4)
+    for bad in (x.double(), torch.randn(6, 1, 4).transpose(0, 2)):
+        with pytest.raises(RuntimeError, match="expected contiguous tensors of torch.float32"):
+            native.csr_pairs(pointer, columns, x, bad, [])
+    with pytest.raises(RuntimeError, match="indices of int64"):
+        native.csr_pairs(pointer.int(), columns, x, x, [])
+
+
+@needs_kernels
+def test_a_broken_library_in_the_cache_is_built_again(fresh_cache):
+    built = native._compiled()
+    built.write_bytes(b"broken")
+    assert native.library() is not None
+    assert built.stat().st_size > 1000

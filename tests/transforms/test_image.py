@@ -138,3 +138,13 @@ def test_bad_options():
         ImageToGraph(patch_size=4.0)
     with pytest.raises(InputError, match="stride must be"):
         ImageToGraph(stride=(1, 2, 3))
+
+
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_nodes_are_a_copy_of_the_image(patch_size):
+    image = torch.rand(3, 4, 4)
+    before = image.clone()
+    x = ImageToGraph(patch_size)(image).x
+    assert x.is_contiguous()
+    x.zero_()
+    assert torch.equal(image, before)

@@ -7,7 +7,11 @@
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 // Compiled once for each kind of processor; the one at hand is chosen when the library is loaded.
+#if __GNUC__ >= 12
 #define FOR_EACH_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FOR_EACH_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 #else
 #define FOR_EACH_CPU
 #endif
