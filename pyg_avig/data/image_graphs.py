@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar, Protocol
 
 import pytorch_lightning as pl
+import torch
 from PIL import Image
 from timm.data import create_transform
-from torch.utils.data import Dataset
+from timm.data.distributed_sampler import RepeatAugSampler
+from torch.utils.data import Dataset, DistributedSampler, Sampler
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
+from pyg_avig.data.sampling import SeededSampler, Share, run_seed, seeded
 from pyg_avig.errors import InputError
 from pyg_avig.transforms import ImageToGraph
 
@@ -54,10 +58,13 @@ class ImageGraphs(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Data:
+    def __getitem__(self, item: int | tuple[int, int]) -> Data:
+        """The graph of an image, by its index or by (index, seed of its augmentation)."""
+        index, seed = item if isinstance(item, tuple) else (item, None)
         image, label = self.images[index]
         try:
-            return self.to_graph((self.transform(image), label))
+            with nullcontext() if seed is None else seeded(seed):
+                return self.to_graph((self.transform(image), label))
         except InputError as error:
             raise InputError(f"image {index}: {error}") from None
 
@@ -70,10 +77,14 @@ class ImageGraphDataModule(pl.LightningDataModule):
     Args:
         image_size: Side of the model's input, in pixels: for evaluation an image's shorter
             side is resized to it and the middle cropped.
-        batch_size: Images in a batch, on each device.
+        batch_size: Images that one update sees: on all devices, and in all the batches whose
+            gradients are accumulated.
         num_workers: Worker processes a loader; 0 loads in the main process.
         augmentation: Arguments of timm's ``create_transform`` for training.
         interpolation: How images are resized: bilinear or bicubic.
+        repeats: Times that an image is seen, differently augmented, in the same update
+            (`repeated augmentation <https://arxiv.org/abs/1901.09335>`_); an epoch then sees
+            fewer images.
     """
 
     classes: ClassVar[Sequence[str]]
@@ -88,8 +99,10 @@ class ImageGraphDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         augmentation: dict[str, Any] | None = None,
         interpolation: str = "bilinear",
+        repeats: int = 1,
     ) -> None:
         super().__init__()
+        self.repeats = repeats
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.augmentation = augmentation or {}
@@ -102,20 +115,45 @@ class ImageGraphDataModule(pl.LightningDataModule):
         }
         self.splits: dict[str, LabelledImages] = {}
 
+    @property
+    def device_batch_size(self) -> int:
+        """Images in a batch of one device.
+
+        Raises:
+            InputError: If devices and accumulation do not divide ``batch_size``.
+        """
+        devices = self.trainer.world_size if self.trainer else 1
+        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
+        if self.batch_size % (devices * accumulated):
+            raise InputError(
+                f"expected a batch_size that {devices} devices and {accumulated} accumulated "
+                f"batches divide (got {self.batch_size})"
+            )
+        return self.batch_size // (devices * accumulated)
+
     def loader(self, split: str, training: bool = False) -> DataLoader:
-        """The loader of a split: augmented and shuffled if ``training``."""
+        """The loader of this process's share of a split: augmented and shuffled if ``training``."""
         # Not in the constructor, whose errors the command line's parser would wrap.
-        for name, least in (("batch_size", 1), ("num_workers", 0)):
+        for name, least in (("batch_size", 1), ("num_workers", 0), ("repeats", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least} (got {getattr(self, name)})")
-        images = self.splits[split]
+        images, batch_size = self.splits[split], self.device_batch_size
+        rank = self.trainer.global_rank if self.trainer else 0
+        world_size = self.trainer.world_size if self.trainer else 1
         transform = eval_transform(self.data_config)
+        sampler: Sampler = Share(len(images), rank, world_size)
         if training:
-            if min(len(images), self.batch_size) < 2:
+            if min(len(images), batch_size) < 2:
                 raise InputError(
                     "expected at least 2 images in a training batch, as BatchNorm needs (got "
-                    f"batch_size {self.batch_size} and {len(images)} images)"
+                    f"batches of {batch_size} a device and {len(images)} images)"
                 )
+            shared = {"num_replicas": world_size, "rank": rank}
+            if self.repeats > 1:
+                sampler = RepeatAugSampler(images, num_repeats=self.repeats, **shared)
+            else:
+                sampler = DistributedSampler(images, seed=run_seed(), **shared)  # type: ignore[arg-type]
+            sampler = SeededSampler(sampler, rank, world_size)
             try:
                 transform = create_transform(
                     **self.data_config, is_training=True, **self.augmentation
@@ -126,10 +164,12 @@ class ImageGraphDataModule(pl.LightningDataModule):
                 ) from None
         return DataLoader(
             ImageGraphs(images, transform),
-            batch_size=self.batch_size,
-            shuffle=training,
-            drop_last=training and len(images) > self.batch_size,
+            batch_size=batch_size,
+            sampler=sampler,
+            drop_last=training and len(sampler) > batch_size,  # type: ignore[arg-type]
             num_workers=self.num_workers,
+            # Else the loader would draw from the model's generator.
+            generator=torch.Generator().manual_seed(run_seed()),
             persistent_workers=self.num_workers > 0,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import timm
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torchmetrics.classification import MulticlassAccuracy
 
+from pyg_avig.data.sampling import run_seed, set_seed
 from pyg_avig.errors import InputError
 from pyg_avig.models import AttentionViG
 
@@ -32,7 +33,9 @@ class ImageClassifier(pl.LightningModule):
         name: Name of the model in timm's registry, such as ``attentionvig_nano``.
         model_args: Further arguments of ``timm.create_model``.
         opt: Name of an optimiser of timm.
-        lr: Highest learning rate.
+        lr: Highest learning rate, for updates of ``lr_batch_size`` images.
+        lr_batch_size: The learning rates are in proportion to the data's ``batch_size`` over
+            this; ``None`` takes them as they are.
         weight_decay: Weight decay; none on biases, norms, layer scale and beta.
         opt_args: Further arguments of timm's ``create_optimizer_v2``.
         sched: Name of a schedule of timm, stepped at every update.
@@ -50,6 +53,7 @@ class ImageClassifier(pl.LightningModule):
         model_args: dict[str, Any] | None = None,
         opt: str = "adamw",
         lr: float = 2e-3,
+        lr_batch_size: int | None = None,
         weight_decay: float = 0.05,
         opt_args: dict[str, Any] | None = None,
         sched: str = "cosine",
@@ -88,6 +92,15 @@ class ImageClassifier(pl.LightningModule):
         """Logits (B, number of classes) of a batch of graphs or images."""
         return self.model(batch)
 
+    def on_train_start(self) -> None:
+        """Take the learning rate from this run's schedule, should it differ from the saved one."""
+        for scheduler in [self.lr_schedulers()] if self.trainer.lr_scheduler_configs else []:
+            cast(Any, scheduler).step_update(self.global_step)
+
+    def on_train_epoch_start(self) -> None:
+        """Draw what the model draws from the epoch's seed, so that a resumed run draws the same."""
+        set_seed(run_seed() + 1000 * self.current_epoch + self.global_rank)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         loss = F.cross_entropy(
@@ -108,16 +121,19 @@ class ImageClassifier(pl.LightningModule):
         logits, size = self(batch), batch.num_graphs
         accuracy.update(logits, batch.y)
         loss = F.cross_entropy(logits, batch.y)
-        self.log(f"{split}_loss", loss, batch_size=size)
+        self.log(f"{split}_loss", loss, batch_size=size, sync_dist=True)
         self.log(f"{split}_acc", accuracy, batch_size=size, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         """timm's optimiser and schedule."""
         hparams = self.hparams
+        scale = 1.0
+        if hparams["lr_batch_size"] is not None:
+            scale = cast(Any, self.trainer).datamodule.batch_size / hparams["lr_batch_size"]
         optimizer = create_optimizer_v2(
             self.model,
             opt=hparams["opt"],
-            lr=hparams["lr"],
+            lr=scale * hparams["lr"],
             weight_decay=hparams["weight_decay"],
             **(hparams["opt_args"] or {}),
         )
@@ -128,8 +144,8 @@ class ImageClassifier(pl.LightningModule):
             sched=hparams["sched"],
             num_epochs=epochs,
             warmup_epochs=hparams["warmup_epochs"],
-            warmup_lr=hparams["warmup_lr"],
-            min_lr=hparams["min_lr"],
+            warmup_lr=scale * hparams["warmup_lr"],
+            min_lr=scale * hparams["min_lr"],
             step_on_epochs=False,
             updates_per_epoch=max(updates // epochs, 1),
         )

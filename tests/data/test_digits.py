@@ -33,4 +33,8 @@ def test_evaluation_is_deterministic_and_training_is_not():
     digits = Digits(limit=4)
     digits.setup()
     assert torch.equal(*(next(iter(digits.test_dataloader())).x for _ in range(2)))
-    assert not torch.equal(*(next(iter(digits.train_dataloader())).x for _ in range(2)))
+    loader = digits.train_dataloader()
+    first, again = (next(iter(loader)).x for _ in range(2))
+    assert torch.equal(first, again)  # Of the same epoch.
+    loader.sampler.set_epoch(1)
+    assert not torch.equal(first, next(iter(loader)).x)

@@ -1,4 +1,13 @@
-"""The shipped digits config, cut down to seconds."""
+"""The shipped digits config, cut down to seconds; and what is done to runs."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from pytorch_lightning.callbacks import Callback
+from torch.nn import BatchNorm1d, BatchNorm2d
 
 
 def options(folder, *more):
@@ -14,3 +23,38 @@ def options(folder, *more):
         "--model.model_args={channels: [8, 8, 8, 8], head_hidden_size: 16}",
         *more,
     ]
+
+
+class Kill(Callback):
+    """Ends the process as a power cut would, in the middle of an epoch."""
+
+    def __init__(self, epoch, batch):
+        self.place = epoch, batch
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == self.place:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FreezeNorm(Callback):
+    """Leaves BatchNorm's statistics as they are: they see one device's batch only."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        for module in pl_module.modules():
+            if isinstance(module, BatchNorm1d | BatchNorm2d):
+                module.eval()
+
+
+def fit_elsewhere(*options):
+    """`pyg-avig fit` in a process of its own; its exit status and what it printed."""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "pyg_avig", "fit", *options],
+        env={**os.environ, "PYTHONPATH": "tests", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+def last_checkpoint(folder):
+    return max(Path(folder).rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,92 @@
+"""Which images an epoch takes, in which order, and from which seeds they are augmented.
+
+All of it is a function of the run's seed, the epoch and the place in the epoch: workers, devices
+and interruptions change nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch.utils.data import DistributedSampler, Sampler
+
+
+def run_seed() -> int:
+    """The seed of this run, as ``seed_everything`` set it; 0 without one."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+
+class SeededSampler(DistributedSampler):  # So that Lightning does not deal out its share again.
+    """Another sampler's indices, each with the seed of its augmentation.
+
+    Args:
+        sampler: A sampler of one process's share, with ``set_epoch``, such as
+            ``DistributedSampler`` or timm's ``RepeatAugSampler``.
+        rank: The process.
+        world_size: Number of processes. The places of their shares are dealt in turn.
+    """
+
+    def __init__(self, sampler: Sampler, rank: int = 0, world_size: int = 1) -> None:
+        self.sampler = sampler
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw another order and other seeds; Lightning calls it."""
+        self.epoch = epoch
+        self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+
+    def __iter__(self) -> Iterator:
+        for n, index in enumerate(self.sampler):
+            place = n * self.world_size + self.rank
+            sequence = np.random.SeedSequence([run_seed(), self.epoch, place])
+            yield index, int(sequence.generate_state(1)[0])
+
+    def __len__(self) -> int:
+        return len(self.sampler)  # type: ignore[arg-type]
+
+
+class Share(DistributedSampler):
+    """Every ``world_size``-th index from ``rank`` on, none twice: for evaluation.
+
+    Args:
+        size: Number of items.
+        rank: The process.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.indices = range(rank, size, world_size)
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from ``seed`` within, from every generator that augmentation draws from."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    try:
+        set_seed(seed)
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's generators of this process."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (timm draws from it)
+    torch.manual_seed(seed)

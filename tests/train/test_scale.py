@@ -1,0 +1,63 @@
+"""Interrupted trainings and trainings on several devices."""
+
+import csv
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from train.runs import fit_elsewhere, last_checkpoint, options
+
+
+def weights(folder):
+    return torch.load(last_checkpoint(folder), weights_only=True)["state_dict"]
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_where_an_undisturbed_one_does(tmp_path):
+    both = ["--trainer.max_epochs=3", "--model.model_args.drop_path_rate=0.2"]
+    status, said = fit_elsewhere(*options(tmp_path / "undisturbed", *both))
+    assert status == 0, said
+    kill = "--trainer.callbacks+={class_path: train.runs.Kill, init_args: {epoch: 1, batch: 0}}"
+    status, said = fit_elsewhere(*options(tmp_path / "killed", *both, kill))
+    assert status == -signal.SIGKILL, said
+    saved = last_checkpoint(tmp_path / "killed")
+    assert torch.load(saved, weights_only=True)["epoch"] == 0
+    status, said = fit_elsewhere(*options(tmp_path / "killed", *both, f"--ckpt_path={saved}"))
+    assert status == 0, said
+    expected, found = weights(tmp_path / "undisturbed"), weights(tmp_path / "killed")
+    assert expected.keys() == found.keys()
+    for name in expected:
+        assert torch.equal(expected[name], found[name]), name
+
+
+def metrics(folder):
+    (path,) = Path(folder).rglob("metrics.csv")
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    return [
+        {key: float(row[key]) for key in ("val_acc", "val_loss")} for row in rows if row["val_acc"]
+    ]
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does_with_the_double_batch(tmp_path):
+    both = [
+        "--trainer.callbacks+=train.runs.FreezeNorm",
+        "--trainer.accelerator=cpu",
+        "--model.opt=sgd",
+        "--model.lr=0.05",
+    ]
+    for devices in (1, 2):
+        more = [f"--trainer.devices={devices}"]
+        if devices > 1:
+            more.append("--trainer.strategy=ddp")
+        status, said = fit_elsewhere(*options(tmp_path / str(devices), *both, *more))
+        assert status == 0, said
+    one, two = weights(tmp_path / "1"), weights(tmp_path / "2")
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], atol=1e-5, rtol=1e-4, msg=name)
+    moved = torch.load(last_checkpoint(tmp_path / "1"), weights_only=True)["global_step"]
+    assert moved == 2 * (16 // 8)
+    for a, b in zip(metrics(tmp_path / "1"), metrics(tmp_path / "2"), strict=True):
+        assert a["val_acc"] == pytest.approx(b["val_acc"])
+        assert a["val_loss"] == pytest.approx(b["val_loss"], rel=1e-4)
