@@ -1,7 +1,10 @@
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+import yaml
+from data.trees import imagenet_tree
 
 from pyg_avig.train.cli import CLI
 
@@ -12,8 +15,39 @@ def test_there_are_configs():
     assert CONFIGS
 
 
+# What a config needs that is not on every machine, and what stands in for it here.
+STAND_INS = {
+    "imagenet": [
+        "--data.init_args.root={root}",
+        "--model.distillation={{name: mobilenetv3_small_050, checkpoint: {root}/teacher.pth}}",
+        "--trainer.accelerator=cpu",
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = imagenet_tree(tmp_path_factory.mktemp("imagenet"), train=1, val=1)
+    teacher = timm.create_model("mobilenetv3_small_050", num_classes=3)
+    torch.save(teacher.state_dict(), root / "teacher.pth")
+    return root
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
-def test_every_config_builds(config, tmp_path):
-    cli = CLI([f"--config={config}", f"--trainer.logger.init_args.save_dir={tmp_path}"], run=False)
+def test_every_config_builds(config, tmp_path, root):
+    stand_ins = [option.format(root=root) for option in STAND_INS.get(config.parts[1], [])]
+    save_dir = f"--trainer.logger.init_args.save_dir={tmp_path}"
+    cli = CLI([f"--config={config}", save_dir, *stand_ins], run=False)
     side = cli.datamodule.data_config["input_size"]
-    assert cli.model(torch.zeros(2, *side)).shape[0] == 2
+    with torch.no_grad():
+        assert cli.model.eval()(torch.zeros(2, *side)).shape[0] == 2
+
+
+def test_the_sizes_of_imagenet_share_one_recipe():
+    contents = {
+        path.stem: yaml.safe_load(path.read_text()) for path in CONFIGS if "imagenet" in path.parts
+    }
+    for size, content in contents.items():
+        assert content["model"].pop("name") == f"attentionvig_{size}"
+        assert content["trainer"]["logger"]["init_args"].pop("name") == f"imagenet-{size}"
+    assert contents["s"] == contents["m"] == contents["b"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from pyg_avig.data.image_graphs import ArrayImages, ImageGraphDataModule
+
+CLASSES = tuple(str(digit) for digit in range(10))
 
 
 class Digits(ImageGraphDataModule):
@@ -25,7 +27,6 @@ class Digits(ImageGraphDataModule):
         limit: Keep this many images of each split, for a quick trial.
     """
 
-    classes: ClassVar = [str(digit) for digit in range(10)]
     channels = 1
 
     def __init__(
@@ -37,6 +38,7 @@ class Digits(ImageGraphDataModule):
         limit: int | None = None,
     ) -> None:
         super().__init__(image_size, batch_size, num_workers, augmentation)
+        self.classes = list(CLASSES)
         self.limit = limit
 
     def setup(self, stage: str | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,20 @@ _FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+
+
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 
 class FashionMNIST(ImageGraphDataModule):
@@ -39,18 +53,6 @@ class FashionMNIST(ImageGraphDataModule):
         limit: Keep this many images of each split, for a quick trial.
     """
 
-    classes: ClassVar = [
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ]
     channels = 1
     mean = (0.286,)
     std = (0.353,)
@@ -67,6 +69,7 @@ class FashionMNIST(ImageGraphDataModule):
         limit: int | None = None,
     ) -> None:
         super().__init__(image_size, batch_size, num_workers, augmentation)
+        self.classes = list(CLASSES)
         self.root = root
         self.download = download
         self.limit = limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -87,7 +87,7 @@ class ImageGraphDataModule(pl.LightningDataModule):
             fewer images.
     """
 
-    classes: ClassVar[Sequence[str]]
+    classes: Sequence[str] = ()
     channels: int = 3
     mean: Sequence[float] = (0.5,)
     std: Sequence[float] = (0.5,)

@@ -2,13 +2,20 @@
 
 from pyg_avig.graphs.adjacency import Adjacency
 from pyg_avig.graphs.axial import AxialGraph
-from pyg_avig.graphs.lattice import graph_images, grid_to_nodes, lattice_size, nodes_to_grid
+from pyg_avig.graphs.lattice import (
+    graph_images,
+    grid_to_nodes,
+    image_nodes,
+    lattice_size,
+    nodes_to_grid,
+)
 
 __all__ = [
     "Adjacency",
     "AxialGraph",
     "graph_images",
     "grid_to_nodes",
+    "image_nodes",
     "lattice_size",
     "nodes_to_grid",
 ]

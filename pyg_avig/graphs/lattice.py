@@ -67,6 +67,20 @@ def graph_images(data: Data) -> Tensor:
     return patches.permute(0, 1, 4, 2, 5, 3).reshape(len(grid), -1, rows * p_h, columns * p_w)
 
 
+def image_nodes(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
+    """The node features (B * N, C * P_h * P_w) of images (B, C, H, W), cut into patches.
+
+    The inverse of :func:`graph_images`.
+    """
+    batch, channels, height, width = images.shape
+    p_h, p_w = patch_size
+    rows, columns = height // p_h, width // p_w
+    pixels = images.reshape(batch, channels, rows, p_h, columns, p_w).permute(0, 1, 3, 5, 2, 4)
+    # Copied in two steps, as runs of a patch's width alone would be slow.
+    nodes = pixels.reshape(batch, -1, rows * columns).transpose(1, 2).contiguous()
+    return nodes.view(batch * rows * columns, -1)
+
+
 def _common(name: str, values: Sequence, is_batch: bool) -> tuple:
     """The value that all graphs of a batch have in common (a lone graph's own)."""
     values = list(values) if is_batch else [values]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pyg_avig.errors import InputError
+from pyg_avig.train.export import NEEDED, read_export, write_export
 from pyg_avig.train.image_classifier import ImageClassifier
 
 
@@ -27,10 +28,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: expected a checkpoint file ({reason})") from None
     hparams = content.get("hyper_parameters") if isinstance(content, dict) else None
-    needed = {"classes", "data_config", "name", "model_args"}
     if (
         not isinstance(hparams, dict)
-        or not needed <= hparams.keys()
+        or not NEEDED <= hparams.keys()
         or not isinstance(content.get("state_dict"), dict)
     ):
         raise InputError(
@@ -55,16 +55,38 @@ def load_weights(classifier: ImageClassifier, content: dict[str, Any], path: str
 
 
 def load_classifier(path: str | Path) -> ImageClassifier:
-    """The classifier in a checkpoint, in evaluation mode, on the CPU.
+    """The classifier in a checkpoint or an exported file, in evaluation mode, on the CPU.
 
     Raises:
         InputError: If the file is missing, broken, or of another model.
     """
-    content = read_checkpoint(path)
-    hparams = {k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_")}
+    if Path(path).suffix == ".safetensors":
+        tensors, description = read_export(path)
+        content = {"state_dict": {f"model.{name}": value for name, value in tensors.items()}}
+    else:
+        content = read_checkpoint(path)
+        # Nothing that only training needs, such as a teacher.
+        description = {key: content["hyper_parameters"][key] for key in NEEDED}
     try:
-        classifier = ImageClassifier(**hparams)
+        classifier = ImageClassifier(**description)
     except (TypeError, KeyError) as error:
         raise InputError(f"{path}: expected hyperparameters of ImageClassifier ({error})") from None
     load_weights(classifier, content, path)
     return classifier.eval()
+
+
+def export_checkpoint(checkpoint: str | Path, out: str | Path) -> None:
+    """Write the model of a checkpoint as a safetensors file with its configuration.
+
+    Args:
+        checkpoint: A checkpoint that `pyg-avig fit` wrote.
+        out: The file to write.
+
+    Raises:
+        InputError: If the checkpoint is no such, or ``out`` no safetensors file.
+    """
+    if Path(out).suffix != ".safetensors":
+        raise InputError(f"expected out as a file *.safetensors (got {str(out)!r})")
+    classifier = load_classifier(checkpoint)
+    description = {key: classifier.hparams[key] for key in NEEDED}
+    write_export(out, classifier.model.state_dict(), description)

@@ -13,7 +13,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pyg_avig.errors import InputError
-from pyg_avig.train.checkpoint import load_weights, read_checkpoint
+from pyg_avig.train.checkpoint import export_checkpoint, load_weights, read_checkpoint
 from pyg_avig.train.image_classifier import ImageClassifier
 from pyg_avig.train.predict import predict_images
 
@@ -23,7 +23,8 @@ _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
   pyg-avig fit      --config configs/digits/nano.yaml --model.lr 1e-3
   pyg-avig fit      --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt  (resumes)
   pyg-avig test     --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
-  pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]
+  pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors
+  pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or model.safetensors)
 
 `pyg-avig fit --help` lists every field; RUN is the folder of a run, such as
 runs/digits-nano/version_0.
@@ -117,6 +118,9 @@ def main(args: list[str] | None = None) -> int:
     try:
         if words[:1] == ["predict"]:
             return predict_images(**_predict_arguments(words[1:]))
+        if words[:1] == ["export"]:
+            export_checkpoint(**_export_arguments(words[1:]))
+            return 0
         CLI(args)
     except (InputError, MisconfigurationException) as error:
         # An error of a loader's worker process carries the worker's traceback before it.
@@ -132,9 +136,20 @@ def _predict_arguments(args: list[str]) -> dict[str, Any]:
         description="Print path, label and probability of each image file, tab-separated. "
         "Files that cannot be read are named on standard error, and the exit status is 1.",
     )
-    parser.add_argument("checkpoint", help="A checkpoint that `pyg-avig fit` wrote.")
+    parser.add_argument("checkpoint", help="A checkpoint of `pyg-avig fit`, or an exported file.")
     parser.add_argument("images", nargs="+", help="Image files, of any size.")
     parser.add_argument(
         "--batch_size", type=int, default=64, help="Images that go through the model at a time."
     )
+    return parser.parse_args(args).as_dict()
+
+
+def _export_arguments(args: list[str]) -> dict[str, Any]:
+    parser = ArgumentParser(
+        prog="pyg-avig export",
+        description="Write a trained model as a safetensors file with its configuration, for "
+        "`pyg-avig predict`, for fine-tuning (--model.initial_weights), or for others.",
+    )
+    parser.add_argument("checkpoint", help="A checkpoint that `pyg-avig fit` wrote.")
+    parser.add_argument("out", help="The file to write, *.safetensors.")
     return parser.parse_args(args).as_dict()

@@ -7,15 +7,21 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import timm
 import torch.nn.functional as F
+from timm.data import Mixup
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 from torchmetrics.classification import MulticlassAccuracy
 
+import pyg_avig.nn
 from pyg_avig.data.sampling import run_seed, set_seed
 from pyg_avig.errors import InputError
+from pyg_avig.graphs import graph_images
 from pyg_avig.models import AttentionViG
+from pyg_avig.train.distillation import Teacher
+from pyg_avig.train.export import read_export
+from pyg_avig.train.mixing import mix
 
 SCHEDULES = ("cosine", "tanh", "poly", "step", "multistep", "constant", "wsd", "rsqrt")
 
@@ -43,6 +49,16 @@ class ImageClassifier(pl.LightningModule):
         warmup_lr: Learning rate at the start of the warm-up.
         min_lr: Learning rate at the end.
         label_smoothing: Share of the target spread over all classes.
+        mixup: Arguments of timm's ``Mixup``, such as ``mixup_alpha`` and ``cutmix_alpha``; ``None``
+            mixes nothing.
+        initial_weights: An exported file (`pyg-avig export`) to start from. Classifiers for other
+            classes are drawn anew.
+        freeze_beta: Whether every beta stays as it is; by default if there are initial weights.
+        layer_decay: Each layer's learning rate over that of the layer behind it; ``None`` for 1.
+        grad_checkpointing: Hold no activations within blocks: less memory, more time.
+        compile: Let ``torch.compile`` fuse the model's operations: minutes at first, then faster.
+        distillation: Arguments of :class:`~pyg_avig.train.distillation.Teacher`, such as ``name``
+            and ``checkpoint``; ``None`` for no teacher.
     """
 
     def __init__(
@@ -61,6 +77,13 @@ class ImageClassifier(pl.LightningModule):
         warmup_lr: float = 1e-6,
         min_lr: float = 1e-5,
         label_smoothing: float = 0.0,
+        mixup: dict[str, Any] | None = None,
+        initial_weights: str | None = None,
+        freeze_beta: bool | None = None,
+        layer_decay: float | None = None,
+        grad_checkpointing: bool = False,
+        compile: bool = False,
+        distillation: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -84,13 +107,30 @@ class ImageClassifier(pl.LightningModule):
             raise InputError(f"expected model_args as arguments of {name} ({error})") from None
         if not isinstance(model, AttentionViG):
             raise InputError(f"expected a model that takes graphs of images (got {name!r})")
+        model.set_grad_checkpointing(grad_checkpointing)
+        if compile:
+            model.compile()
         self.model = model
+        if initial_weights is not None:
+            _load_initial(model, initial_weights)
+        if initial_weights is not None if freeze_beta is None else freeze_beta:
+            pyg_avig.nn.freeze_beta(model)
+        self.mixup = None
+        if mixup is not None:
+            args = {"num_classes": len(classes), "label_smoothing": label_smoothing, **mixup}
+            self.mixup = Mixup(**args)
+        self.teacher = None
+        if distillation is not None:
+            if len(model.get_classifier()) != 2:
+                raise InputError("expected a model with two classifiers, for distillation")
+            self.teacher = Teacher(data_config, len(classes), **distillation)
+            model.set_distilled_training()
         self.val_acc = MulticlassAccuracy(len(classes), average="micro")
         self.test_acc = MulticlassAccuracy(len(classes), average="micro")
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch | Tensor) -> Tensor:
         """Logits (B, number of classes) of a batch of graphs or images."""
-        return self.model(batch)
+        return self.model(graph_images(batch) if isinstance(batch, Data) else batch)
 
     def on_train_start(self) -> None:
         """Take the learning rate from this run's schedule, should it differ from the saved one."""
@@ -103,9 +143,14 @@ class ImageClassifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
-        loss = F.cross_entropy(
-            self(batch), batch.y, label_smoothing=self.hparams["label_smoothing"]
-        )
+        smoothing = self.hparams["label_smoothing"]
+        if self.mixup is not None:
+            batch, smoothing = mix(batch, self.mixup), 0.0  # timm's Mixup smooths itself.
+        logits = self(batch)
+        first = logits if self.teacher is None else logits[0]
+        loss = F.cross_entropy(first, batch.y, label_smoothing=smoothing)
+        if self.teacher is not None:
+            loss = self.teacher.loss(logits, loss, graph_images(batch))
         self.log("train_loss", loss, batch_size=batch.num_graphs, prog_bar=True)
         return loss
 
@@ -135,6 +180,7 @@ class ImageClassifier(pl.LightningModule):
             opt=hparams["opt"],
             lr=scale * hparams["lr"],
             weight_decay=hparams["weight_decay"],
+            layer_decay=hparams["layer_decay"],
             **(hparams["opt_args"] or {}),
         )
         updates = int(self.trainer.estimated_stepping_batches)
@@ -164,3 +210,28 @@ class ImageClassifier(pl.LightningModule):
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step timm's schedule, which counts updates itself."""
         scheduler.step_update(self.global_step)
+
+
+def _load_initial(model: AttentionViG, path: str) -> None:
+    """Fill a model with exported weights, but for classifiers of other classes."""
+    tensors, description = read_export(path)
+    own = model.state_dict()
+    classifiers = {
+        name
+        for name in own.keys() | tensors.keys()
+        if name.startswith("head.classifier")
+        and (name not in own or name not in tensors or own[name].shape != tensors[name].shape)
+    }
+    for name in classifiers:
+        tensors.pop(name, None)
+    wrong = [
+        name
+        for name in (own.keys() | tensors.keys()) - classifiers
+        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
+    ]
+    if wrong:
+        raise InputError(
+            f"{path}: expected weights that fit the model (got those of {description['name']}, of "
+            f"which {len(wrong)} do not fit, such as {min(wrong)})"
+        )
+    model.load_state_dict(tensors, strict=False)

@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch_geometric.data import Batch
 
+from pyg_avig.data.image_files import read_image
 from pyg_avig.data.image_graphs import ImageGraphs, eval_transform
 from pyg_avig.errors import InputError
 from pyg_avig.train.checkpoint import load_classifier
 from pyg_avig.train.image_classifier import ImageClassifier
-
-
-def read_image(path: str | Path, channels: int) -> Image.Image:
-    """An image file, whole, as a grey (1 channel) or RGB (3) PIL image.
-
-    Raises:
-        InputError: If the file is missing, truncated or no image.
-    """
-    modes = {1: "L", 3: "RGB"}
-    try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # PIL clips these where it converts.
-                image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-            if image.mode in ("I", "F"):
-                raise ValueError(f"32 bits a pixel, mode {image.mode}; 8 or 16 are expected")
-            return image.convert(modes[channels])
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: expected a readable image file ({error})") from None
 
 
 def predict_images(checkpoint: str, images: list[str], batch_size: int = 64) -> int:
@@ -43,7 +22,7 @@ def predict_images(checkpoint: str, images: list[str], batch_size: int = 64) -> 
     are still done.
 
     Args:
-        checkpoint: A checkpoint that `pyg-avig fit` wrote.
+        checkpoint: A checkpoint that `pyg-avig fit` wrote, or an exported file.
         images: Image files, of any size.
         batch_size: Images that go through the model at a time.
 

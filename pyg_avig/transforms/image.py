@@ -13,7 +13,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.axial import AxialGraph
-from pyg_avig.graphs.lattice import graph_images
+from pyg_avig.graphs.lattice import graph_images, image_nodes
 
 
 @functional_transform("image_to_graph")
@@ -83,7 +83,7 @@ class ImageToGraph(BaseTransform):
         return out
 
     def _patches(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        channels, height, width = image.shape
+        _, height, width = image.shape
         p_h, p_w = self.patch_size
         if height % p_h or width % p_w or 0 in image.shape:
             raise InputError(
@@ -91,9 +91,7 @@ class ImageToGraph(BaseTransform):
                 f"(got {height} x {width} pixels); crop or resize it first"
             )
         rows, columns = height // p_h, width // p_w
-        pixels = image.reshape(channels, rows, p_h, columns, p_w).permute(0, 2, 4, 1, 3)
-        # Copied in two steps, as runs of a patch's width alone would be slow.
-        return pixels.reshape(-1, rows * columns).t().contiguous(), (rows, columns)
+        return image_nodes(image.unsqueeze(0), self.patch_size), (rows, columns)
 
     def _lattice(self, size: tuple[int, int]) -> tuple[AxialGraph, Tensor]:
         if size not in self._lattices:

@@ -6,7 +6,6 @@ from PIL import Image
 from pyg_avig import InputError
 from pyg_avig.train.checkpoint import load_classifier
 from pyg_avig.train.cli import main
-from pyg_avig.train.predict import read_image
 
 
 @pytest.fixture
@@ -51,32 +50,6 @@ def test_unreadable_files_are_named_and_the_others_done(checkpoint, pictures, tm
     assert [line.split("\t")[0] for line in captured.out.splitlines()] == pictures[:2]
     errors = captured.err.splitlines()
     assert [line.split(": expected a readable image file")[0] for line in errors] == bad
-
-
-def test_16_bit_images_keep_their_greys(tmp_path):
-    greys = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
-    path = tmp_path / "deep.png"
-    Image.fromarray(greys).save(path)
-    assert np.array_equal(np.array(read_image(path, 1)), greys // 257)
-    assert np.array_equal(np.array(read_image(path, 3))[..., 1], greys // 257)
-
-
-def test_photos_are_turned_upright(tmp_path):
-    pixels = np.zeros((4, 8), dtype=np.uint8)
-    pixels[0] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 6  # To be turned by a quarter, clockwise.
-    Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
-    upright = np.array(read_image(tmp_path / "photo.png", 1))
-    assert upright.shape == (8, 4)
-    assert (upright[:, -1] == 255).all()
-
-
-def test_32_bit_images_are_refused(tmp_path):
-    path = tmp_path / "float.tiff"
-    Image.fromarray(np.full((8, 8), 0.5, dtype=np.float32)).save(path)
-    with pytest.raises(InputError, match="8 or 16 are expected"):
-        read_image(path, 1)
 
 
 def test_weights_of_nan_are_no_prediction(tmp_path, checkpoint, pictures, capsys):

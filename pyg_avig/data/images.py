@@ -1,0 +1,119 @@
+"""ImageNet, and any other labelled images that timm can read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_dataset
+
+from pyg_avig.data.image_files import ImageFiles
+from pyg_avig.data.image_graphs import ImageGraphDataModule
+from pyg_avig.errors import InputError
+
+
+class Images(ImageGraphDataModule):
+    """Labelled images, from a tree of folders or through another reader of timm.
+
+    Args:
+        root: Folder of the data; for a tree it holds one folder a split (such as ``train`` and
+            ``val``), each with one folder a class.
+        reader: Name of the data set for timm's ``create_dataset``: empty for a tree of folders or
+            a folder of tar files, or such as ``hfds/NAME``. Readers that only stream are refused.
+        train_split: Name of the training split.
+        val_split: Name of the validation split.
+        test_split: Name of the test split; ImageNet's test labels are not public, so by default
+            the validation split.
+        classes: Names of the classes, in the order of their indices; by default those of the tree.
+        image_size: Side of the model's input, in pixels.
+        batch_size: Images that one update sees, on all devices together.
+        num_workers: Worker processes a loader.
+        augmentation: Arguments of timm's ``create_transform`` for training.
+        repeats: Times that an image is seen, differently augmented, in the same update.
+        crop_pct: For evaluation, the middle crop's side over the resized image's.
+        interpolation: How images are resized: bilinear or bicubic.
+        bad_share: The share of files that may be broken; see :class:`ImageFiles`.
+        channels: 3, or 1 for grey.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        reader: str = "",
+        train_split: str = "train",
+        val_split: str = "val",
+        test_split: str = "val",
+        classes: list[str] | None = None,
+        image_size: int = 224,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        augmentation: dict[str, Any] | None = None,
+        repeats: int = 1,
+        crop_pct: float = 0.9,
+        interpolation: str = "bicubic",
+        bad_share: float = 1e-3,
+        channels: int = 3,
+    ) -> None:
+        self.channels = channels
+        if channels == 3:
+            self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+        super().__init__(image_size, batch_size, num_workers, augmentation, interpolation, repeats)
+        self.data_config["crop_pct"] = crop_pct
+        self.root = root
+        self.reader = reader
+        self.names = {"train": train_split, "val": val_split, "test": test_split}
+        self.bad_share = bad_share
+        self.classes = self._tree_classes() if classes is None else classes
+
+    def _tree_classes(self) -> list[str]:
+        """The names of the training split's folders, in the order of timm's indices."""
+        indices = _indices(self._reader("train"))
+        if not indices:
+            raise InputError(f"expected `classes`, as {self.reader!r} does not name them")
+        return [str(name) for name, _ in sorted(indices.items(), key=lambda item: item[1])]
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find the files of the splits that this stage takes."""
+        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        for split in wanted.get(stage or "", ("train", "val", "test")):
+            reader = self._reader(split)
+            indices = _indices(reader)
+            if len(indices) > len(self.classes):
+                raise InputError(
+                    f"{self.root}: expected {len(self.classes)} classes in {self.names[split]} "
+                    f"(got {len(indices)})"
+                )
+            self.splits[split] = ImageFiles(reader, self.channels, self.bad_share)
+
+    def _reader(self, split: str) -> Any:
+        root, name = Path(self.root), self.names[split]
+        there = (root / name).is_dir() or (root / name).is_file()
+        if not self.reader and not root.is_dir():
+            raise InputError(f"expected data.root as a folder (there is none at {self.root!r})")
+        if not self.reader and not there:
+            raise InputError(f"{root}: expected a folder {name!r} with one folder a class")
+        try:
+            dataset = create_dataset(self.reader, self.root, split=name)
+        except (
+            RuntimeError,
+            AssertionError,
+            ValueError,
+            ImportError,
+            OSError,
+            AttributeError,
+        ) as error:
+            raise InputError(f"{self.root}: timm cannot read {name!r} ({error})") from None
+        reader = getattr(dataset, "reader", None)
+        if reader is None or not hasattr(reader, "__getitem__"):
+            raise InputError(
+                f"expected a data set with random access (got {self.reader!r}, which streams)"
+            )
+        return reader
+
+
+def _indices(reader: Any) -> dict[str, int]:
+    """The classes that a reader of timm knows by name, and their indices."""
+    for attribute in ("class_to_idx", "class_name_to_idx"):
+        if getattr(reader, attribute, None):
+            return getattr(reader, attribute)
+    return {}

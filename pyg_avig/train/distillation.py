@@ -1,0 +1,88 @@
+"""A teacher for hard distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyg_avig.errors import InputError
+
+
+class Teacher:
+    """A frozen model of timm whose decisions a student learns.
+
+    Hard distillation is from `"Training data-efficient image transformers & distillation through
+    attention" <https://arxiv.org/abs/2012.12877>`_: the student's second classifier learns the
+    teacher's most likely class, as its first learns the label.
+
+    Not a module, so that a student's checkpoints do not carry it.
+
+    Args:
+        data_config: How images are given: their ``input_size``, ``mean`` and ``std``. The teacher
+            gets them as its own configuration says.
+        num_classes: Number of classes.
+        name: Name of the model in timm's registry; AttentionViG's paper takes RegNetY-16GF.
+        checkpoint: File of its weights (PyTorch or safetensors); ``None`` takes timm's pretrained
+            ones, which are downloaded.
+        alpha: The teacher's share of the loss.
+        **kwargs: Further arguments of ``timm.create_model``.
+    """
+
+    def __init__(
+        self,
+        data_config: dict[str, Any],
+        num_classes: int,
+        name: str = "regnety_160",
+        checkpoint: str | None = None,
+        alpha: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        if not timm.is_model(name):
+            raise InputError(f"distillation.name must be a model that timm knows (got {name!r})")
+        if not 0 <= alpha <= 1:
+            raise InputError(f"distillation.alpha must lie in [0, 1] (got {alpha})")
+        channels = data_config["input_size"][0]
+        try:
+            self.model = timm.create_model(
+                name,
+                pretrained=checkpoint is None,
+                checkpoint_path=checkpoint or "",
+                num_classes=num_classes,
+                in_chans=channels,
+                **kwargs,
+            )
+        except (RuntimeError, OSError, TypeError) as error:
+            raise InputError(f"the teacher {name} cannot be made ({error})") from None
+        self.model.eval().requires_grad_(False)
+        self.alpha = alpha
+        # A teacher that was trained here saw what its student sees.
+        theirs: Any = data_config if checkpoint else self.model.pretrained_cfg
+        mean, std = _per_channel(data_config["mean"]), _per_channel(data_config["std"])
+        self.scale = std / _per_channel(theirs["std"])
+        self.shift = (mean - _per_channel(theirs["mean"])) / _per_channel(theirs["std"])
+
+    def __deepcopy__(self, memo: dict) -> Teacher:
+        """Itself: it never changes, and averaging of weights copies all that trains."""
+        return self
+
+    @torch.no_grad()
+    def decide(self, images: Tensor) -> Tensor:
+        """The most likely class of each image, (B,)."""
+        if next(self.model.parameters()).device != images.device:
+            self.model.to(images.device)
+        return self.model(images * self.scale.to(images) + self.shift.to(images)).argmax(-1)
+
+    def loss(self, student: tuple[Tensor, Tensor], loss: Tensor, images: Tensor) -> Tensor:
+        """A loss by the labels, joined with the loss of the second classifier."""
+        return (1 - self.alpha) * loss + self.alpha * F.cross_entropy(
+            student[1], self.decide(images)
+        )
+
+
+def _per_channel(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values).view(1, -1, 1, 1)

@@ -1,0 +1,53 @@
+"""Trained models as safetensors files, which run no code when they are read."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pyg_avig.errors import InputError
+
+NEEDED = {"name", "model_args", "classes", "data_config"}
+
+
+def write_export(path: str | Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
+    """Write a model's tensors and what is needed to build and feed it.
+
+    Args:
+        path: The file; an older one is replaced when the new one is whole.
+        tensors: The model's state dict.
+        description: ``name``, ``model_args``, ``classes`` and ``data_config`` of
+            :class:`~pyg_avig.train.ImageClassifier`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, part, {"pyg_avig": json.dumps(description)})
+        part.replace(path)
+
+
+def read_export(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the description that :func:`write_export` wrote.
+
+    Raises:
+        InputError: If the file is missing, broken, or of something else.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: expected an exported model (there is no such file)")
+    try:
+        with safe_open(path, "pt") as file:
+            description = json.loads((file.metadata() or {}).get("pyg_avig", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise InputError(f"{path}: expected an exported model ({error})") from None
+    if not isinstance(description, dict) or not description.keys() >= NEEDED:
+        raise InputError(f"{path}: expected a file that `pyg-avig export` wrote (got another)")
+    return tensors, {key: description[key] for key in NEEDED}

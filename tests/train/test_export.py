@@ -1,0 +1,104 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+from train.runs import last_checkpoint, options
+
+from pyg_avig import InputError
+from pyg_avig.train.checkpoint import load_classifier
+from pyg_avig.train.cli import CLI, main
+from pyg_avig.train.export import read_export
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "model.safetensors"
+    assert main(["export", checkpoint, str(path)]) == 0
+    return path
+
+
+def test_an_exported_model_is_the_checkpoints(exported, checkpoint):
+    a, b = load_classifier(exported), load_classifier(checkpoint)
+    images = torch.randn(2, 1, 32, 32)
+    assert torch.equal(a(images), b(images))
+    for key in ("classes", "data_config", "name", "model_args"):
+        assert a.hparams[key] == b.hparams[key]
+    assert [path.name for path in exported.parent.iterdir()] == ["model.safetensors"]
+
+
+def test_exporting_needs_a_suffix_and_a_checkpoint(checkpoint, tmp_path, capsys):
+    assert main(["export", checkpoint, str(tmp_path / "model.bin")]) == 2
+    assert "*.safetensors" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "none.ckpt"), str(tmp_path / "a.safetensors")]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(InputError, match="no such file"):
+        read_export(path)
+    path.write_bytes(b"broken")
+    with pytest.raises(InputError, match="expected an exported model"):
+        read_export(path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="`pyg-avig export` wrote"):
+        read_export(path)
+
+
+def fine_tuned(folder, exported, *more):
+    first = [f"--model.initial_weights={exported}", "--trainer.max_epochs=1", *more]
+    return CLI(["fit", *options(folder, *first)]).model
+
+
+def test_fine_tuning_starts_from_the_export_and_leaves_beta(exported, tmp_path):
+    tensors, _ = read_export(exported)
+    model = fine_tuned(
+        tmp_path, exported, "--model.lr=0", "--model.warmup_lr=0", "--model.min_lr=0"
+    )
+    state = model.model.state_dict()
+    weights = [name for name in tensors if name.endswith("weight") and "norm" not in name]
+    assert all(torch.equal(state[name], tensors[name]) for name in weights)
+    model = fine_tuned(tmp_path, exported, "--model.lr=0.1")
+    for name, value in model.model.state_dict().items():
+        if name.endswith("log_beta"):
+            assert torch.equal(value, tensors[name])
+    assert not torch.equal(model.model.head.classifier.weight, tensors["head.classifier.weight"])
+    free = fine_tuned(tmp_path, exported, "--model.lr=0.1", "--model.freeze_beta=false")
+    betas = [n for n in tensors if n.endswith("log_beta")]
+    assert any(not torch.equal(free.model.state_dict()[n], tensors[n]) for n in betas)
+    assert load_classifier(last_checkpoint(tmp_path)) is not None
+
+
+def test_other_classes_get_new_classifiers(exported):
+    from pyg_avig.train import ImageClassifier
+
+    tensors, description = read_export(exported)
+    description["classes"] = ["a", "b", "c"]
+    model = ImageClassifier(**description, initial_weights=str(exported)).model
+    assert model.head.classifier.out_features == 3
+    assert torch.equal(model.stem[0][0].weight, tensors["stem.0.0.weight"])
+
+
+def test_weights_of_another_model_are_refused(exported):
+    from pyg_avig.train import ImageClassifier
+
+    _, description = read_export(exported)
+    description["model_args"] = None
+    with pytest.raises(InputError, match="weights that fit the model .got those of attentionvig_n"):
+        ImageClassifier(**description, initial_weights=str(exported))
+
+
+def test_layers_in_front_learn_more_slowly(exported, tmp_path):
+    more = [f"--trainer.logger.init_args.save_dir={tmp_path}", "--model.layer_decay=0.5"]
+    cli = CLI(["fit", *options(tmp_path, "--trainer.max_epochs=1", *more)])
+    (optimizer,) = cli.trainer.optimizers
+    scales = {id(p): g["lr_scale"] for g in optimizer.param_groups for p in g["params"]}
+    model = cli.model.model
+    stem, block, head = (
+        scales[id(p)]
+        for p in (
+            model.stem[0][0].weight,
+            model.stages[3].blocks[0].scale.gamma,
+            model.head.classifier.weight,
+        )
+    )
+    assert stem < block < head == 1
