@@ -1,4 +1,4 @@
-"""`python -m benchmarks ops | growth | models | loader`: tables, and JSON beside this file."""
+"""`python -m benchmarks ops | growth | models | loader | seeds`: tables, and JSON beside it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from benchmarks import growth as growth_module
 from benchmarks import loader as loader_module
 from benchmarks import models as models_module
 from benchmarks import ops as ops_module
+from benchmarks import seeds as seeds_module
 from benchmarks.timing import environment, save
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -90,6 +91,20 @@ def loader(repeats: int = 15, batch_size: int = 32) -> None:
     print(f"\nwritten: {save('loader', where, rows)}")
 
 
+def seeds(name: str, configs: list[str], number: int = 3, options: list[str] | None = None) -> None:
+    """Train each config with several seeds; mean and spread of the test accuracy.
+
+    Args:
+        name: Name of the results.
+        configs: Files for `pyg-avig fit`.
+        number: Number of seeds.
+        options: Further options of `pyg-avig fit`, for all of them.
+    """
+    rows = seeds_module.seeds(configs, number, options or [])
+    print("\n" + "\n".join(seeds_module.report(rows)))
+    print(f"\nwritten: {save(name, torch.device('cpu'), rows)}")
+
+
 def _begin(device: str, threads: int) -> torch.device:
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -100,4 +115,6 @@ def _begin(device: str, threads: int) -> torch.device:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=r".torch\.jit\.", category=FutureWarning)
-    sys.exit(auto_cli({"ops": ops, "growth": growth, "models": models, "loader": loader}))
+    sys.exit(
+        auto_cli({"ops": ops, "growth": growth, "models": models, "loader": loader, "seeds": seeds})
+    )

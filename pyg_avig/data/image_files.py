@@ -51,8 +51,7 @@ class ImageFiles:
     process and its workers have met.
 
     Args:
-        reader: A reader of timm: ``reader[i]`` is an open file (or path) and a class,
-            ``reader.filename(i)`` its name.
+        reader: A reader of timm: ``reader[i]`` is an open file (or path) and a class.
         channels: 1 or 3.
         bad_share: The share of all files that may be broken.
 
@@ -88,8 +87,7 @@ class ImageFiles:
     def _count(self, index: int, error: Exception) -> None:
         self.bad[index] = 1
         bad = int(self.bad.sum())
-        message = f"{self.reader.filename(index)} is replaced by another image: {error}"
-        _log.warning("%s (%d of %d files so far)", message, bad, len(self))
+        _log.warning("%s; another replaces it (%d of %d files so far)", error, bad, len(self))
         if bad > self.bad_share * len(self):
             raise InputError(
                 f"{bad} of {len(self)} image files cannot be read, and bad_share allows a share of "

@@ -55,6 +55,7 @@ class AttentionViG(nn.Module):
         heads: Heads of the attention in each stage.
         affinity: See :class:`~pyg_avig.CrossAttnConv`.
         beta: See :class:`~pyg_avig.CrossAttnConv`.
+        normalize: See :class:`~pyg_avig.CrossAttnConv`.
         head_hidden_size: Width between pooling and classifier.
         distilled: Whether there is a second classifier, for distillation; both are
             averaged unless :meth:`set_distilled_training` asks for them apart.
@@ -87,6 +88,7 @@ class AttentionViG(nn.Module):
         heads: Sequence[int] = (1, 1, 1, 1),
         affinity: str = "exponential",
         beta: float = 1.0,
+        normalize: bool = False,
         head_hidden_size: int = 768,
         distilled: bool = True,
         drop_rate: float = 0.0,
@@ -129,6 +131,7 @@ class AttentionViG(nn.Module):
                     heads=heads[i],
                     affinity=affinity,
                     beta=beta,
+                    normalize=normalize,
                     layer_scale=layer_scale,
                 )
             )

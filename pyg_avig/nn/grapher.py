@@ -32,6 +32,7 @@ class Grapher(nn.Module):
         heads: Heads of the attention; must divide ``channels``.
         affinity: See :class:`CrossAttnConv`.
         beta: See :class:`CrossAttnConv`.
+        normalize: See :class:`CrossAttnConv`.
         ffn_ratio: Hidden width of the feed-forward network over ``channels``.
         pos_kernel: Side of the position code's kernel, odd.
         drop_path: Probability of skipping a residual branch for a whole graph.
@@ -48,6 +49,7 @@ class Grapher(nn.Module):
         heads: int = 1,
         affinity: str = "exponential",
         beta: float = 1.0,
+        normalize: bool = False,
         ffn_ratio: float = 4.0,
         pos_kernel: int = 7,
         drop_path: float = 0.0,
@@ -61,7 +63,13 @@ class Grapher(nn.Module):
             channels, channels, pos_kernel, padding=pos_kernel // 2, groups=channels
         )
         self.conv = CrossAttnConv(
-            channels, channels // heads, heads, affinity=affinity, beta=beta, bias=False
+            channels,
+            channels // heads,
+            heads,
+            affinity=affinity,
+            beta=beta,
+            normalize=normalize,
+            bias=False,
         )
         self.norm: nn.Module = nn.BatchNorm1d(channels)
         self.act = nn.GELU()

@@ -5,8 +5,12 @@ import signal
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from data.trees import CLASSES, imagenet_tree
 from train.runs import fit_elsewhere, last_checkpoint, options
+
+from pyg_avig.train.cli import main
 
 
 def weights(folder):
@@ -61,3 +65,48 @@ def test_two_processes_do_what_one_does_with_the_double_batch(tmp_path):
     for a, b in zip(metrics(tmp_path / "1"), metrics(tmp_path / "2"), strict=True):
         assert a["val_acc"] == pytest.approx(b["val_acc"])
         assert a["val_loss"] == pytest.approx(b["val_loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_imagenet_from_a_tree_to_a_label(tmp_path, capsys):
+    """The config at its real resolution: fit, kill, resume, validate, export, predict."""
+    root = imagenet_tree(tmp_path / "imagenet", train=2, val=1, side=256)
+    broken = next((root / "train").rglob("*.JPEG"))
+    broken.write_bytes(broken.read_bytes()[:100])
+    teacher = timm.create_model("mobilenetv3_small_050", num_classes=3)
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+    given = [
+        "--config=configs/imagenet/s.yaml",
+        f"--trainer.logger.init_args.save_dir={tmp_path}/runs",
+        "--trainer.accelerator=cpu",
+        "--trainer.max_epochs=2",
+        "--trainer.log_every_n_steps=1",
+        f"--data.root={root}",
+        "--data.batch_size=4",
+        "--data.num_workers=0",
+        "--data.bad_share=0.2",
+        f"--model.distillation={{name: mobilenetv3_small_050, checkpoint: {tmp_path}/teacher.pth}}",
+        "--model.warmup_epochs=1",
+    ]
+    kill = "--trainer.callbacks+={class_path: train.runs.Kill, init_args: {epoch: 1, batch: 0}}"
+    status, said = fit_elsewhere(*given, kill)
+    assert status == -signal.SIGKILL, said
+    assert f"{broken}: expected a readable image file" in said
+    saved = last_checkpoint(tmp_path)
+    status, said = fit_elsewhere(*given, f"--ckpt_path={saved}")
+    assert status == 0, said
+    resumed = last_checkpoint(tmp_path)
+    content = torch.load(resumed, weights_only=True)
+    assert content["epoch"] == 1
+    assert content["hyper_parameters"]["data_config"]["input_size"] == [3, 224, 224]
+    with pytest.warns(UserWarning, match="."):
+        assert main(["validate", *given, f"--ckpt_path={resumed}"]) == 0
+    exported = tmp_path / "model.safetensors"
+    assert main(["export", str(resumed), str(exported)]) == 0
+    photo = next((root / "val").rglob("*.JPEG"))
+    capsys.readouterr()
+    assert main(["predict", str(exported), str(photo)]) == 0
+    path, label, probability = capsys.readouterr().out.strip().split("\t")
+    assert path == str(photo)
+    assert label in CLASSES
+    assert 1 / 3 <= float(probability) <= 1
