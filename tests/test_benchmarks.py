@@ -2,8 +2,9 @@ import json
 
 import pytest
 import torch
+from train.runs import options
 
-from benchmarks import growth, loader, models, ops, timing
+from benchmarks import growth, loader, models, ops, seeds, timing
 from pyg_avig import AxialGraph
 from pyg_avig.ops import cross_attention
 
@@ -89,3 +90,12 @@ def test_results_keep_their_environment(tmp_path, monkeypatch):
     assert content["rows"] == [{"graph": "a"}]
     assert content["torch"] == torch.__version__
     assert [p.name for p in path.parent.iterdir()] == ["name.json"]
+
+
+def test_seeds_table(tmp_path):
+    rows = seeds.seeds(["configs/digits/nano.yaml"], 2, options(tmp_path)[1:])
+    (row,) = rows
+    assert len(row["test_acc"]) == 2
+    assert row["test_acc"][0] != row["test_acc"][1] or row["seconds"][0] != row["seconds"][1]
+    table = seeds.report([{"config": "a/b.yaml", "test_acc": [0.5, 0.7], "seconds": [1.0, 3.0]}])
+    assert table[-1] == "| b | 0.6000 | 0.1414 | 2 | 2 |"

@@ -1,7 +1,10 @@
 import pytest
+import torch
+from train.runs import last_checkpoint, options
 
 from pyg_avig import InputError
 from pyg_avig.train import ImageClassifier, load_classifier
+from pyg_avig.train.cli import CLI, main
 
 DATA = {"input_size": [1, 32, 32], "mean": [0.5], "std": [0.5], "crop_pct": 1.0}
 
@@ -66,3 +69,29 @@ def test_unknown_model_names_the_known():
 def test_bad_options(options, message):
     with pytest.raises(InputError, match=message):
         ImageClassifier(["a", "b"], DATA, **options)
+
+
+def test_learning_rate_and_device_batch_follow_the_batch_size(tmp_path):
+    more = ["--trainer.accumulate_grad_batches=2", "--model.lr_batch_size=16", "--model.lr=0.1"]
+    cli = CLI(["fit", *options(tmp_path, "--trainer.max_epochs=1", *more)])
+    assert cli.datamodule.device_batch_size == 4
+    (optimizer,) = cli.trainer.optimizers
+    assert optimizer.param_groups[0]["initial_lr"] == pytest.approx(0.1 * 8 / 16)
+    assert cli.trainer.global_step == 16 // 8
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_refused(tmp_path, capsys):
+    more = ["--trainer.accumulate_grad_batches=3"]
+    assert main(["fit", *options(tmp_path, *more)]) == 2
+    assert "1 devices and 3 accumulated batches divide (got 8)" in capsys.readouterr().err
+
+
+def test_checkpointing_and_averaged_weights(tmp_path):
+    average = (
+        "{class_path: pytorch_lightning.callbacks.EMAWeightAveraging, init_args: {decay: 0.5}}"
+    )
+    more = ["--model.grad_checkpointing=true", f"--trainer.callbacks+={average}"]
+    assert main(["fit", *options(tmp_path, "--trainer.max_epochs=1", *more)]) == 0
+    content = torch.load(last_checkpoint(tmp_path), weights_only=True)
+    now, mean = content["current_model_state"], content["state_dict"]
+    assert any(not torch.equal(now[name], mean[name]) for name in mean)
