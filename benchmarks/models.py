@@ -7,10 +7,11 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import reparameterize_model
 from torch import Tensor, nn
 
-import pyg_avig.models  # noqa: F401  (registers the models in timm)
 from benchmarks.timing import peak_bytes, seconds
+from pyg_avig.models import AttentionViG
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
@@ -18,14 +19,19 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channel
 def models(
     device: torch.device, dtype: torch.dtype, repeats: int, names: list[str], batch_size: int = 8
 ) -> list[dict[str, Any]]:
-    """Inference and training at 224, each model in the memory layout that suits it."""
+    """Inference and training at 224, each model in the memory layout that suits it.
+
+    *Fused*: with BatchNorm and what else the model can merged for inference.
+    """
     images = torch.randn(batch_size, 3, 224, 224, device=device, dtype=dtype)
-    rows: list[dict[str, Any]] = [{"graph": "inference"}, {"graph": "training step"}]
-    for row, training in zip(rows, (False, True), strict=True):
+    rows: list[dict[str, Any]] = []
+    for graph in ("inference", "inference, fused", "training step"):
+        row: dict[str, Any] = {"graph": graph}
+        rows.append(row)
         calls: dict[str, Callable[[], Any]] = {}
         for name in names:
             options = {
-                layout: _call(name, images, memory_format, training)
+                layout: _call(name, images, memory_format, graph)
                 for layout, memory_format in LAYOUTS.items()
             }
             fastest = seconds(options, device, repeats=3, warm_up=1)
@@ -39,10 +45,13 @@ def models(
 
 
 def _call(
-    name: str, images: Tensor, memory_format: torch.memory_format, training: bool
+    name: str, images: Tensor, memory_format: torch.memory_format, graph: str
 ) -> Callable[[], Any]:
     model: nn.Module = timm.create_model(name).to(images.device, images.dtype)
+    training = graph == "training step"
     model = model.to(memory_format=memory_format).train(training)
+    if graph == "inference, fused":
+        model = model.fuse() if isinstance(model, AttentionViG) else reparameterize_model(model)
     images = images.contiguous(memory_format=memory_format)
 
     def train() -> None:

@@ -17,11 +17,12 @@ def test_there_are_configs():
 
 # What a config needs that is not on every machine, and what stands in for it here.
 STAND_INS = {
+    "student": ["--model.distillation.checkpoint={root}/resnet18.pth"],
     "imagenet": [
         "--data.init_args.root={root}",
         "--model.distillation={{name: mobilenetv3_small_050, checkpoint: {root}/teacher.pth}}",
         "--trainer.accelerator=cpu",
-    ]
+    ],
 }
 
 
@@ -30,12 +31,15 @@ def root(tmp_path_factory):
     root = imagenet_tree(tmp_path_factory.mktemp("imagenet"), train=1, val=1)
     teacher = timm.create_model("mobilenetv3_small_050", num_classes=3)
     torch.save(teacher.state_dict(), root / "teacher.pth")
+    teacher = timm.create_model("resnet18", num_classes=10, in_chans=1)
+    torch.save(teacher.state_dict(), root / "resnet18.pth")
     return root
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_every_config_builds(config, tmp_path, root):
-    stand_ins = [option.format(root=root) for option in STAND_INS.get(config.parts[1], [])]
+    needed = STAND_INS.get(config.stem, STAND_INS.get(config.parts[1], []))
+    stand_ins = [option.format(root=root) for option in needed]
     save_dir = f"--trainer.logger.init_args.save_dir={tmp_path}"
     cli = CLI([f"--config={config}", save_dir, *stand_ins], run=False)
     side = cli.datamodule.data_config["input_size"]

@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from timm.data import Mixup
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torchmetrics.classification import MulticlassAccuracy
 
+import pyg_avig.models  # registers them in timm
 import pyg_avig.nn
 from pyg_avig.data.sampling import run_seed, set_seed
 from pyg_avig.errors import InputError
 from pyg_avig.graphs import graph_images
-from pyg_avig.models import AttentionViG
 from pyg_avig.train.distillation import Teacher
 from pyg_avig.train.export import read_export
 from pyg_avig.train.mixing import mix
@@ -27,8 +27,9 @@ SCHEDULES = ("cosine", "tanh", "poly", "step", "multistep", "constant", "wsd", "
 
 
 class ImageClassifier(pl.LightningModule):
-    """AttentionViG on batches of image graphs, trained with timm's optimisers.
+    """A model of timm on batches of image graphs, trained with timm's optimisers.
 
+    Models other than ours, a teacher for instance, get the images that the graphs were made of.
     Its checkpoints carry the class names and the input transform, so that a prediction
     needs nothing else.
 
@@ -97,7 +98,7 @@ class ImageClassifier(pl.LightningModule):
         if sched not in SCHEDULES:
             raise InputError(f"sched must be one of {', '.join(SCHEDULES)} (got {sched!r})")
         try:
-            model = timm.create_model(
+            model: Any = timm.create_model(
                 name,
                 num_classes=len(classes),
                 in_chans=data_config["input_size"][0],
@@ -105,12 +106,11 @@ class ImageClassifier(pl.LightningModule):
             )
         except TypeError as error:
             raise InputError(f"expected model_args as arguments of {name} ({error})") from None
-        if not isinstance(model, AttentionViG):
-            raise InputError(f"expected a model that takes graphs of images (got {name!r})")
-        model.set_grad_checkpointing(grad_checkpointing)
+        if grad_checkpointing:
+            model.set_grad_checkpointing()
         if compile:
             model.compile()
-        self.model = model
+        self.model: Any = model
         if initial_weights is not None:
             _load_initial(model, initial_weights)
         if initial_weights is not None if freeze_beta is None else freeze_beta:
@@ -121,8 +121,10 @@ class ImageClassifier(pl.LightningModule):
             self.mixup = Mixup(**args)
         self.teacher = None
         if distillation is not None:
-            if len(model.get_classifier()) != 2:
-                raise InputError("expected a model with two classifiers, for distillation")
+            if not isinstance(model.get_classifier(), tuple):
+                raise InputError(
+                    f"expected a model with two classifiers, for distillation (got {name})"
+                )
             self.teacher = Teacher(data_config, len(classes), **distillation)
             model.set_distilled_training()
         self.val_acc = MulticlassAccuracy(len(classes), average="micro")
@@ -212,7 +214,7 @@ class ImageClassifier(pl.LightningModule):
         scheduler.step_update(self.global_step)
 
 
-def _load_initial(model: AttentionViG, path: str) -> None:
+def _load_initial(model: nn.Module, path: str) -> None:
     """Fill a model with exported weights, but for classifiers of other classes."""
     tensors, description = read_export(path)
     own = model.state_dict()

@@ -63,7 +63,7 @@ def test_unknown_model_names_the_known():
         ({"opt": "foo"}, "opt must be an optimiser of timm .got 'foo'"),
         ({"sched": "foo"}, "sched must be one of cosine.*got 'foo'"),
         ({"model_args": {"foo": 1}}, "model_args as arguments of attentionvig_nano.*foo"),
-        ({"name": "resnet18"}, "takes graphs of images .got 'resnet18'"),
+        ({"name": "resnet18", "distillation": {}}, "two classifiers, .* .got resnet18"),
     ],
 )
 def test_bad_options(options, message):
