@@ -13,7 +13,12 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pyg_avig.errors import InputError
-from pyg_avig.train.checkpoint import export_checkpoint, load_weights, read_checkpoint
+from pyg_avig.train.checkpoint import (
+    AtomicCheckpointIO,
+    export_checkpoint,
+    load_weights,
+    read_checkpoint,
+)
 from pyg_avig.train.image_classifier import ImageClassifier
 from pyg_avig.train.predict import predict_images
 
@@ -72,6 +77,12 @@ class CLI(LightningCLI):
         subcommands = LightningCLI.subcommands()
         del subcommands["predict"]
         return subcommands
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Lightning's trainer, with checkpoints that are whole or not there."""
+        given = self._get(self.config_init, "trainer", default={}).get("plugins") or []
+        plugins = [*(given if isinstance(given, list) else [given]), AtomicCheckpointIO()]
+        return super().instantiate_trainer(plugins=plugins, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Tell the model what the data say of themselves."""
