@@ -59,6 +59,10 @@ def unpack_train(archive: Path, folder: Path) -> None:
                 sys.exit(f"{archive}: expected an archive for each class (got {member.name})")
             with tarfile.open(fileobj=inner) as images:
                 _write(folder / name, _images(images))
+                inner.seek(images.offset)
+                if inner.read(512) != bytes(512):  # The mark of an archive's end.
+                    shutil.rmtree(folder / name)
+                    sys.exit(f"{archive}: {member.name} in it is truncated")
             print(folder / name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,7 +31,9 @@ def read_image(file: str | Path | IO[bytes], channels: int) -> Image.Image:
     """
     try:
         with Image.open(file) as image:
-            image = ImageOps.exif_transpose(image)
+            image.load()
+            with suppress(Exception):  # A sound picture may have broken EXIF data.
+                image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I;16"):  # PIL clips these where it converts.
                 image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
             if image.mode in ("I", "F"):
@@ -39,7 +41,7 @@ def read_image(file: str | Path | IO[bytes], channels: int) -> Image.Image:
             if "transparency" in image.info:  # Else PIL warns.
                 image = image.convert("RGBA")
             return image.convert(_MODES[channels])
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Decoders raise whatever a broken file makes them.
         name = getattr(file, "name", file)
         raise InputError(f"{name}: expected a readable image file ({error})") from None
 

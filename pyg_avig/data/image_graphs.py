@@ -140,6 +140,8 @@ class ImageGraphDataModule(pl.LightningDataModule):
         images, batch_size = self.splits[split], self.device_batch_size
         rank = self.trainer.global_rank if self.trainer else 0
         world_size = self.trainer.world_size if self.trainer else 1
+        if len(images) < world_size:
+            raise InputError(f"expected an image a device (got {len(images)} in {split!r})")
         transform = eval_transform(self.data_config)
         sampler: Sampler = Share(len(images), rank, world_size)
         if training:
@@ -152,7 +154,7 @@ class ImageGraphDataModule(pl.LightningDataModule):
             if self.repeats > 1:
                 sampler = RepeatAugSampler(images, num_repeats=self.repeats, **shared)
             else:
-                sampler = DistributedSampler(images, seed=run_seed(), **shared)  # type: ignore[arg-type]
+                sampler = DistributedSampler(images, **shared)  # type: ignore[arg-type]
             sampler = SeededSampler(sampler, rank, world_size)
             try:
                 transform = create_transform(

@@ -24,7 +24,8 @@ class Images(ImageGraphDataModule):
         val_split: Name of the validation split.
         test_split: Name of the test split; ImageNet's test labels are not public, so by default
             the validation split.
-        classes: Names of the classes, in the order of their indices; by default those of the tree.
+        classes: Names of the classes, in the order of their indices: for a tree those of its
+            folders, by default all of the training split's.
         image_size: Side of the model's input, in pixels.
         batch_size: Images that one update sees, on all devices together.
         num_workers: Worker processes a loader.
@@ -54,6 +55,8 @@ class Images(ImageGraphDataModule):
         bad_share: float = 1e-3,
         channels: int = 3,
     ) -> None:
+        if channels not in (1, 3):
+            raise InputError(f"channels must be 1 or 3 (got {channels})")
         self.channels = channels
         if channels == 3:
             self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -75,17 +78,21 @@ class Images(ImageGraphDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Find the files of the splits that this stage takes."""
         wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        class_map = {name: index for index, name in enumerate(self.classes)}
         for split in wanted.get(stage or "", ("train", "val", "test")):
             reader = self._reader(split)
             indices = _indices(reader)
-            if len(indices) > len(self.classes):
+            unknown = sorted(indices.keys() - class_map.keys())
+            if unknown:
                 raise InputError(
-                    f"{self.root}: expected {len(self.classes)} classes in {self.names[split]} "
-                    f"(got {len(indices)})"
+                    f"{self.root}: expected no other classes in {self.names[split]!r} than those "
+                    f"{len(class_map)} that are known (got {unknown[0]!r})"
                 )
+            if indices and indices != class_map:  # timm numbers what each split has.
+                reader = self._reader(split, class_map)
             self.splits[split] = ImageFiles(reader, self.channels, self.bad_share)
 
-    def _reader(self, split: str) -> Any:
+    def _reader(self, split: str, class_map: dict[str, int] | None = None) -> Any:
         root, name = Path(self.root), self.names[split]
         there = (root / name).is_dir() or (root / name).is_file()
         if not self.reader and not root.is_dir():
@@ -93,7 +100,7 @@ class Images(ImageGraphDataModule):
         if not self.reader and not there:
             raise InputError(f"{root}: expected a folder {name!r} with one folder a class")
         try:
-            dataset = create_dataset(self.reader, self.root, split=name)
+            dataset = create_dataset(self.reader, self.root, split=name, class_map=class_map or {})
         except (
             RuntimeError,
             AssertionError,

@@ -40,7 +40,8 @@ class SeededSampler(DistributedSampler):  # So that Lightning does not deal out 
     def set_epoch(self, epoch: int) -> None:
         """Draw another order and other seeds; Lightning calls it."""
         self.epoch = epoch
-        self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        # Some samplers know of epochs, but not of the run.
+        self.sampler.set_epoch(epoch + 100_003 * run_seed())  # type: ignore[attr-defined]
 
     def __iter__(self) -> Iterator:
         for n, index in enumerate(self.sampler):

@@ -263,6 +263,7 @@ class AttentionViG(nn.Module):
         wanted, last = feature_take_indices(len(self.stages), indices)
         pruned = last < len(self.stages) - 1
         self.stages = self.stages[: last + 1]
+        self.feature_info = self.feature_info[: last + 1]
         self.num_features = self.feature_info[last]["num_chs"]
         if prune_head or pruned:
             self.head.prune(self.num_features)
@@ -381,7 +382,7 @@ def _create_attentionvig(variant: str, pretrained: bool, **kwargs) -> AttentionV
         AttentionViG,
         variant,
         pretrained,
-        feature_cfg={"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
+        feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"},
         **kwargs,
     )
 

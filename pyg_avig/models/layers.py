@@ -93,6 +93,8 @@ class ImageGrapher(nn.Module):
 class Head(nn.Module):
     """Pooling, a hidden layer, one or two classifiers."""
 
+    like: Tensor
+
     def __init__(
         self,
         channels: int,
@@ -110,6 +112,8 @@ class Head(nn.Module):
             ConvNorm(channels, hidden_size, kernel_size=1), nn.GELU()
         )
         self.drop = nn.Dropout(drop_rate)
+        # Where and of which type the head is, whatever is pruned.
+        self.register_buffer("like", torch.empty(0), persistent=False)
         self.reset(num_classes, global_pool)
 
     def reset(self, num_classes: int, global_pool: str) -> None:
@@ -120,9 +124,8 @@ class Head(nn.Module):
             raise InputError(f"num_classes must be an int, not negative (got {num_classes!r})")
         self.num_classes = num_classes
         self.pool = SelectAdaptivePool2d(pool_type=global_pool)
-        like = next(self.parameters(), torch.empty(0))
         self.classifier, self.classifier_dist = (
-            nn.Linear(self.hidden_size, num_classes, device=like.device, dtype=like.dtype)
+            nn.Linear(self.hidden_size, num_classes, device=self.like.device, dtype=self.like.dtype)
             if num_classes and wanted
             else None
             for wanted in (True, self.distilled)

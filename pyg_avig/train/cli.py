@@ -92,6 +92,17 @@ class CLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Keep what the user asked for: Lightning would put the checkpoint's values over it."""
 
+    def before_instantiate_classes(self) -> None:
+        """Leave out what a checkpoint makes needless: initial weights, and a teacher for a test."""
+        if self.subcommand is None or self.config[self.subcommand].get("ckpt_path") is None:
+            return
+        model = self.config[self.subcommand].model
+        if model.initial_weights is not None:
+            model.freeze_beta = True if model.freeze_beta is None else model.freeze_beta
+            model.initial_weights = None
+        if self.subcommand != "fit":
+            model.distillation = None
+
     def after_instantiate_classes(self) -> None:
         """Look at the checkpoint before anything is run on it, or written."""
         if self.subcommand is None:
@@ -103,11 +114,16 @@ class CLI(LightningCLI):
             return
         content = read_checkpoint(path)
         theirs, ours = content["hyper_parameters"], self.model.hparams
-        for name in ("name", "model_args", "classes"):
-            if (theirs[name] or None) != (ours[name] or None):
+        same = ["name", "model_args", "classes"]
+        if self.subcommand == "fit":  # What the optimiser's state depends on.
+            same += ["opt", "freeze_beta", "layer_decay"]
+            if theirs.get("initial_weights") and theirs.get("freeze_beta") is None:
+                theirs = {**theirs, "freeze_beta": True}
+        for name in same:
+            if (theirs.get(name) or None) != (ours[name] or None):
                 raise InputError(
                     f"{path}: expected a checkpoint with {name} {ours[name]!r}, as the config "
-                    f"says (got {theirs[name]!r}); the run's own config.yaml fits it"
+                    f"says (got {theirs.get(name)!r}); the run's own config.yaml fits it"
                 )
         load_weights(self.model, content, path)
 

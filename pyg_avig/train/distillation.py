@@ -23,12 +23,12 @@ class Teacher:
     Not a module, so that a student's checkpoints do not carry it.
 
     Args:
-        data_config: How images are given: their ``input_size``, ``mean`` and ``std``. The teacher
-            gets them as its own configuration says.
+        data_config: How images are given: their ``input_size``, ``mean`` and ``std``. A pretrained
+            teacher gets them as its own configuration says.
         num_classes: Number of classes.
         name: Name of the model in timm's registry; AttentionViG's paper takes RegNetY-16GF.
-        checkpoint: File of its weights (PyTorch or safetensors); ``None`` takes timm's pretrained
-            ones, which are downloaded.
+        checkpoint: File of its weights (PyTorch or safetensors), trained on these classes and on
+            images normalised as here; ``None`` downloads timm's pretrained ones.
         alpha: The teacher's share of the loss.
         **kwargs: Further arguments of ``timm.create_model``.
     """
@@ -56,15 +56,25 @@ class Teacher:
                 in_chans=channels,
                 **kwargs,
             )
-        except (RuntimeError, OSError, TypeError) as error:
-            raise InputError(f"the teacher {name} cannot be made ({error})") from None
+        except Exception as error:  # Of downloading or reading, whatever the file is.
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"the teacher {name} cannot be made ({reason})") from None
+        cfg: Any = self.model.pretrained_cfg
+        if checkpoint is None and cfg["num_classes"] != num_classes:
+            raise InputError(
+                f"expected a teacher of {num_classes} classes (the pretrained {name} knows "
+                f"{cfg['num_classes']}); name a checkpoint, or set distillation to null"
+            )
         self.model.eval().requires_grad_(False)
         self.alpha = alpha
         # A teacher that was trained here saw what its student sees.
-        theirs: Any = data_config if checkpoint else self.model.pretrained_cfg
-        mean, std = _per_channel(data_config["mean"]), _per_channel(data_config["std"])
-        self.scale = std / _per_channel(theirs["std"])
-        self.shift = (mean - _per_channel(theirs["mean"])) / _per_channel(theirs["std"])
+        theirs: Any = data_config if checkpoint else cfg
+        (mean, std), (their_mean, their_std) = (
+            [_per_channel(config[key], channels) for key in ("mean", "std")]
+            for config in (data_config, theirs)
+        )
+        self.scale = std / their_std
+        self.shift = (mean - their_mean) / their_std
 
     def __deepcopy__(self, memo: dict) -> Teacher:
         """Itself: it never changes, and averaging of weights copies all that trains."""
@@ -84,5 +94,9 @@ class Teacher:
         )
 
 
-def _per_channel(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values).view(1, -1, 1, 1)
+def _per_channel(values: Sequence[float], channels: int) -> Tensor:
+    """One value a channel; the mean of all, where a colour teacher is shown grey images."""
+    per_channel = torch.tensor(values)
+    if len(values) != channels:
+        per_channel = per_channel.mean().expand(channels)
+    return per_channel.view(1, -1, 1, 1)

@@ -6,7 +6,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from pyg_avig import InputError
-from pyg_avig.data import ImageFiles, read_image
+from pyg_avig.data import ImageFiles, image_files, read_image
 
 
 def test_16_bit_images_keep_their_greys(tmp_path):
@@ -122,3 +122,12 @@ class SimpleDataset:
 def test_a_share_is_a_share(reader):
     with pytest.raises(InputError, match=r"bad_share must lie in \[0, 1\)"):
         ImageFiles(reader, bad_share=1.5)
+
+
+def test_broken_exif_data_do_not_break_a_picture(tmp_path, monkeypatch):
+    def fail(image):
+        raise TypeError("required argument is not an integer")
+
+    monkeypatch.setattr(image_files.ImageOps, "exif_transpose", fail)
+    Image.new("L", (6, 4)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", 1).size == (6, 4)

@@ -1,3 +1,4 @@
+import shutil
 import tarfile
 
 import pytest
@@ -80,5 +81,13 @@ def test_what_is_not_there_is_named(root, arguments, message):
 
 def test_more_classes_than_were_trained_are_refused(root):
     data = Images(str(root), classes=["a", "b"])
-    with pytest.raises(InputError, match="expected 2 classes in val .got 3"):
+    with pytest.raises(InputError, match="other classes in 'val' .* 2 that are known .got 'n01"):
         data.setup("validate")
+
+
+def test_a_split_without_a_class_keeps_the_others_numbers(root):
+    shutil.rmtree(root / "val" / CLASSES[0])
+    data = Images(str(root), image_size=64)
+    data.setup("validate")
+    (batch,) = data.val_dataloader()
+    assert batch.y.tolist() == [1, 1, 2, 2]

@@ -100,3 +100,11 @@ def test_missing_files_and_wrong_numbers_are_named(archives, tmp_path, prepare):
     )
     assert run.returncode == 1
     assert "devkit_t12.tar.gz (there is none)" in run.stderr
+
+
+def test_a_truncated_class_is_not_taken_for_whole(archives, tmp_path, prepare):
+    whole = tar({"n01_0.JPEG": b"a" * 600, "n01_1.JPEG": b"b"})
+    (archives / prepare.TRAIN).write_bytes(tar({"n01.tar": whole[: 512 + 1024]}))
+    with pytest.raises(SystemExit, match="n01.tar in it is truncated"):
+        prepare.prepare(archives, tmp_path / "tree", COUNTS)
+    assert not list((tmp_path / "tree" / "train").glob("n01"))

@@ -9,10 +9,12 @@ from timm.layers import get_notrace_functions, get_notrace_modules
 from timm.models import group_parameters
 from timm.optim import create_optimizer_v2
 from timm.optim._param_groups import param_groups_layer_decay
+from torch_geometric.data import Batch
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 import pyg_avig.models  # noqa: F401  (registers the family)
 from pyg_avig import InputError
+from pyg_avig.transforms import ImageToGraph
 
 FAMILY = timm.list_models(module="attention_vig")
 # A layer scale of 1 lets every branch show; at 1e-5 none would.
@@ -265,3 +267,19 @@ def test_state_dict_survives_timm(name, tmp_path):
     other = timm.create_model(name, num_classes=5, checkpoint_path=str(tmp_path / "model.pth"))
     x = small_input(name)
     assert torch.equal(other.eval()(x), model(x))
+
+
+def test_features_of_graphs():
+    model = make("attentionvig_nano", features_only=True).eval()
+    images = torch.randn(2, 3, 32, 32)
+    transform = ImageToGraph(1, edges=False)
+    batch = Batch.from_data_list([transform(image) for image in images])
+    for a, b in zip(model(batch), model(images), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_pruned_model_gets_classifiers_of_its_own_type():
+    model = make("attentionvig_nano", dtype=torch.float64).eval()
+    model.prune_intermediate_layers(1)
+    model.reset_classifier(5, "avg")
+    assert model(torch.randn(2, 3, 32, 32).double()).shape == (2, 5)

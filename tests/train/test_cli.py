@@ -184,3 +184,16 @@ def test_help_is_useful(capsys):
             main(arguments)
         assert error.value.code == 0
         assert word in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["opt=sgd", "freeze_beta=true", "layer_decay=0.5"])
+def test_resuming_with_another_optimiser_is_refused(option, checkpoint, tmp_path, capsys):
+    args = options(tmp_path, f"--model.{option}", "--ckpt_path", checkpoint)
+    assert main(["fit", *args]) == 2
+    assert f"expected a checkpoint with {option.split('=')[0]}" in capsys.readouterr().err
+
+
+def test_a_test_needs_neither_initial_weights_nor_teacher(checkpoint, tmp_path):
+    gone = ["--model.initial_weights=gone.safetensors", "--model.distillation={checkpoint: gone}"]
+    with pytest.warns(UserWarning, match="dirpath has changed"):
+        assert main(["test", *options(tmp_path, *gone), "--ckpt_path", checkpoint]) == 0

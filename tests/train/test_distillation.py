@@ -72,3 +72,13 @@ def test_training_with_a_teacher_and_mixing(tmp_path):
     assert not any("teacher" in key for key in keys)
     (tmp_path / "teacher.pth").unlink()  # Nobody needs it behind training.
     assert load_classifier(saved).teacher is None
+
+
+def test_a_pretrained_teacher_of_other_classes_is_refused(monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, pretrained, **k: create(*a, **k))
+    with pytest.raises(InputError, match="teacher of 10 classes .the pretrained .* knows 1000"):
+        Teacher(DATA, 10, "mobilenetv3_small_050")
+    grey = {"input_size": [1, 32, 32], "mean": [0.5], "std": [0.5]}
+    teacher = Teacher(grey, 1000, "mobilenetv3_small_050")
+    assert teacher.decide(torch.randn(2, 1, 32, 32)).shape == (2,)
