@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from torch_geometric.data import Batch
 
 from benchmarks.timing import differs, seconds
 from pyg_avig.data.image_graphs import ImageGraphs
+from pyg_avig.data.sampling import seeded
 from pyg_avig.graphs import graph_images
 
 
@@ -73,10 +73,8 @@ def loader(repeats: int, batch_size: int = 32) -> list[dict[str, Any]]:
 
 def _seeded(call: Callable[[], Any]) -> Any:
     """The same augmentation for both, so that both do the same work."""
-    random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 (timm draws from it)
-    torch.manual_seed(0)
-    return call()
+    with seeded(0):
+        return call()
 
 
 def report(rows: list[dict[str, Any]]) -> list[str]:

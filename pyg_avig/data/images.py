@@ -66,11 +66,12 @@ class Images(ImageGraphDataModule):
         self.reader = reader
         self.names = {"train": train_split, "val": val_split, "test": test_split}
         self.bad_share = bad_share
+        self._readers: dict[str, Any] = {}  # A large tree takes a while to look through.
         self.classes = self._tree_classes() if classes is None else classes
 
     def _tree_classes(self) -> list[str]:
         """The names of the training split's folders, in the order of timm's indices."""
-        indices = _indices(self._reader("train"))
+        indices = _indices(self._plain_reader("train"))
         if not indices:
             raise InputError(f"expected `classes`, as {self.reader!r} does not name them")
         return [str(name) for name, _ in sorted(indices.items(), key=lambda item: item[1])]
@@ -80,7 +81,7 @@ class Images(ImageGraphDataModule):
         wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
         class_map = {name: index for index, name in enumerate(self.classes)}
         for split in wanted.get(stage or "", ("train", "val", "test")):
-            reader = self._reader(split)
+            reader = self._plain_reader(split)
             indices = _indices(reader)
             unknown = sorted(indices.keys() - class_map.keys())
             if unknown:
@@ -91,6 +92,13 @@ class Images(ImageGraphDataModule):
             if indices and indices != class_map:  # timm numbers what each split has.
                 reader = self._reader(split, class_map)
             self.splits[split] = ImageFiles(reader, self.channels, self.bad_share)
+
+    def _plain_reader(self, split: str) -> Any:
+        """The reader of a split, with classes numbered as timm finds them."""
+        name = self.names[split]
+        if name not in self._readers:
+            self._readers[name] = self._reader(split)
+        return self._readers[name]
 
     def _reader(self, split: str, class_map: dict[str, int] | None = None) -> Any:
         root, name = Path(self.root), self.names[split]

@@ -85,7 +85,7 @@ def _cosine_with_edges(
     def one_by_one(edges: Tensor) -> Tensor:
         query_i = query.index_select(0, layout.target[edges])
         key_j = key.index_select(0, layout.source[edges])
-        projected = torch.einsum("ed,hcd->ehc", attr[edges], projection)
+        projected = EdgeFeatures(attr[edges], projection).projected(edges.numel())
         return (query_i * unit(key_j + projected)).sum(-1)
 
     if attr.size(1) >= key.size(2):

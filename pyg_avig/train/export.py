@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,20 @@ from pyg_avig.errors import InputError
 NEEDED = {"name", "model_args", "classes", "data_config"}
 
 
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a name beside ``path`` to write to; what is there is renamed when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_export(path: str | Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
     """Write a model's tensors and what is needed to build and feed it.
 
@@ -25,13 +41,9 @@ def write_export(path: str | Path, tensors: dict[str, Tensor], description: dict
         description: ``name``, ``model_args``, ``classes`` and ``data_config`` of
             :class:`~pyg_avig.train.ImageClassifier`.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        part = Path(folder) / path.name
-        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, part, {"pyg_avig": json.dumps(description)})
-        part.replace(path)
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with written_whole(Path(path)) as partial:
+        save_file(contiguous, partial, {"pyg_avig": json.dumps(description)})
 
 
 def read_export(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

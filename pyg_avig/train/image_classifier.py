@@ -114,7 +114,7 @@ class ImageClassifier(pl.LightningModule):
         self.model: Any = model
         if initial_weights is not None:
             _load_initial(model, initial_weights)
-        if initial_weights is not None if freeze_beta is None else freeze_beta:
+        if freeze_beta or (freeze_beta is None and initial_weights is not None):
             pyg_avig.nn.freeze_beta(model)
         self.mixup = None
         if mixup is not None:
@@ -137,8 +137,7 @@ class ImageClassifier(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Take the learning rate from this run's schedule, should it differ from the saved one."""
-        for scheduler in [self.lr_schedulers()] if self.trainer.lr_scheduler_configs else []:
-            cast(Any, scheduler).step_update(self.global_step)
+        self.lr_scheduler_step(self.lr_schedulers(), None)
 
     def on_train_epoch_start(self) -> None:
         """Draw what the model draws from the epoch's seed, so that a resumed run draws the same."""
@@ -236,22 +235,16 @@ def _load_initial(model: nn.Module, path: str) -> None:
     """Fill a model with exported weights, but for classifiers of other classes."""
     tensors, description = read_export(path)
     own = model.state_dict()
-    classifiers = {
+    unfit = [
         name
         for name in own.keys() | tensors.keys()
-        if name.startswith("head.classifier")
-        and (name not in own or name not in tensors or own[name].shape != tensors[name].shape)
-    }
-    for name in classifiers:
-        tensors.pop(name, None)
-    wrong = [
-        name
-        for name in (own.keys() | tensors.keys()) - classifiers
         if name not in own or name not in tensors or own[name].shape != tensors[name].shape
     ]
+    wrong = [name for name in unfit if not name.startswith("head.classifier")]
     if wrong:
         raise InputError(
             f"{path}: expected weights that fit the model (got those of {description['name']}, of "
             f"which {len(wrong)} do not fit, such as {min(wrong)})"
         )
-    model.load_state_dict(tensors, strict=False)
+    fit = {name: tensor for name, tensor in tensors.items() if name not in unfit}
+    model.load_state_dict(fit, strict=False)

@@ -39,8 +39,8 @@ class ImageToGraph(BaseTransform):
     Args:
         patch_size: Side of a patch in pixels, or (height, width).
         stride: The K of SVGA on the patch lattice, or one per axis.
-        edges: ``False`` leaves edges and positions implicit, for models that read the lattice:
-            a batch of photos with one node a pixel is collated in half the time.
+        edges: ``False`` leaves edges and positions implicit, for models that read the lattice;
+            batches are then smaller and collated faster.
 
     Raises:
         InputError: If the image has another shape or dtype, holds NaN or infinity, or is

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train.runs import options
+from train.runs import last_checkpoint, options
 
 from pyg_avig.train.cli import CLI, main
 
@@ -37,18 +37,14 @@ def test_evaluating_a_checkpoint(subcommand, checkpoint, tmp_path, capsys):
     assert "acc" in capsys.readouterr().out
 
 
-def last(folder):
-    return max(folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
-
-
 def test_an_interrupted_training_resumes_where_it_was(tmp_path):
     folder = tmp_path / "runs"
     interrupted = options(folder, "--trainer.max_epochs=1")
     assert main(["fit", *interrupted]) == 0
-    first = torch.load(last(folder), weights_only=True)
+    first = torch.load(last_checkpoint(folder), weights_only=True)
     with pytest.warns(UserWarning, match="dirpath has changed"):
-        assert main(["fit", *options(folder, "--ckpt_path", str(last(folder)))]) == 0
-    second = torch.load(last(folder), weights_only=True)
+        assert main(["fit", *options(folder, "--ckpt_path", str(last_checkpoint(folder)))]) == 0
+    second = torch.load(last_checkpoint(folder), weights_only=True)
     assert (first["epoch"], second["epoch"]) == (0, 1)
     assert second["global_step"] == 2 * first["global_step"]
     # What it learnt at first is where it went on from.
