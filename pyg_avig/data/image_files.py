@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from pyg_avig.errors import InputError
 
-_MODES = {1: "L", 3: "RGB"}
+MODES = {1: "L", 3: "RGB"}
 _log = logging.getLogger(__name__)
 
 
@@ -40,7 +40,7 @@ def read_image(file: str | Path | IO[bytes], channels: int) -> Image.Image:
                 raise ValueError(f"32 bits a pixel, mode {image.mode}; 8 or 16 are expected")
             if "transparency" in image.info:  # Else PIL warns.
                 image = image.convert("RGBA")
-            return image.convert(_MODES[channels])
+            return image.convert(MODES[channels])
     except Exception as error:  # Decoders raise whatever a broken file makes them.
         name = getattr(file, "name", file)
         raise InputError(f"{name}: expected a readable image file ({error})") from None

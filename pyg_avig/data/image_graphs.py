@@ -16,6 +16,7 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from pyg_avig.data.sampling import SeededSampler, Share, run_seed, seeded
+from pyg_avig.data.streams import ImageStream
 from pyg_avig.errors import InputError
 from pyg_avig.transforms import ImageToGraph
 
@@ -113,7 +114,7 @@ class ImageGraphDataModule(pl.LightningDataModule):
             "interpolation": interpolation,
             "crop_pct": 1.0,
         }
-        self.splits: dict[str, LabelledImages] = {}
+        self.splits: dict[str, LabelledImages | ImageStream] = {}
 
     @property
     def device_batch_size(self) -> int:
@@ -140,9 +141,13 @@ class ImageGraphDataModule(pl.LightningDataModule):
         images, batch_size = self.splits[split], self.device_batch_size
         rank = self.trainer.global_rank if self.trainer else 0
         world_size = self.trainer.world_size if self.trainer else 1
+        transform = self._transform(training)
+        if isinstance(images, ImageStream):
+            if training and self.repeats > 1:
+                raise InputError("expected repeats of 1 for images that are streamed")
+            return images.loader(transform, batch_size, self.num_workers, rank, training)
         if len(images) < world_size:
             raise InputError(f"expected an image a device (got {len(images)} in {split!r})")
-        transform = eval_transform(self.data_config)
         sampler: Sampler = Share(len(images), rank, world_size)
         if training:
             if min(len(images), batch_size) < 2:
@@ -156,14 +161,6 @@ class ImageGraphDataModule(pl.LightningDataModule):
             else:
                 sampler = DistributedSampler(images, **shared)  # type: ignore[arg-type]
             sampler = SeededSampler(sampler, rank, world_size)
-            try:
-                transform = create_transform(
-                    **self.data_config, is_training=True, **self.augmentation
-                )
-            except TypeError as error:
-                raise InputError(
-                    f"expected augmentation as arguments of timm's create_transform ({error})"
-                ) from None
         return DataLoader(
             ImageGraphs(images, transform),
             batch_size=batch_size,
@@ -174,6 +171,16 @@ class ImageGraphDataModule(pl.LightningDataModule):
             generator=torch.Generator().manual_seed(run_seed()),
             persistent_workers=self.num_workers > 0,
         )
+
+    def _transform(self, training: bool) -> Any:
+        if not training:
+            return eval_transform(self.data_config)
+        try:
+            return create_transform(**self.data_config, is_training=True, **self.augmentation)
+        except TypeError as error:
+            raise InputError(
+                f"expected augmentation as arguments of timm's create_transform ({error})"
+            ) from None
 
     def train_dataloader(self) -> DataLoader:
         """Batches of augmented training graphs."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_dataset
 
-from pyg_avig.data.image_files import ImageFiles
+from pyg_avig.data.image_files import MODES, ImageFiles
 from pyg_avig.data.image_graphs import ImageGraphDataModule
+from pyg_avig.data.streams import ImageStream
 from pyg_avig.errors import InputError
 
 
@@ -19,7 +21,8 @@ class Images(ImageGraphDataModule):
         root: Folder of the data; for a tree it holds one folder a split (such as ``train`` and
             ``val``), each with one folder a class.
         reader: Name of the data set for timm's ``create_dataset``: empty for a tree of folders or
-            a folder of tar files, or such as ``hfds/NAME``. Readers that only stream are refused.
+            a folder of tar files, ``hfds/NAME``, or ``wds/`` for shards of WebDataset, whose splits
+            are names of ``_info.json`` or such as ``train-{0000..0099}.tar|100000``.
         train_split: Name of the training split.
         val_split: Name of the validation split.
         test_split: Name of the test split; ImageNet's test labels are not public, so by default
@@ -71,7 +74,7 @@ class Images(ImageGraphDataModule):
 
     def _tree_classes(self) -> list[str]:
         """The names of the training split's folders, in the order of timm's indices."""
-        indices = _indices(self._plain_reader("train"))
+        indices = {} if self._streams() else _indices(self._plain_reader("train"))
         if not indices:
             raise InputError(f"expected `classes`, as {self.reader!r} does not name them")
         return [str(name) for name, _ in sorted(indices.items(), key=lambda item: item[1])]
@@ -81,6 +84,10 @@ class Images(ImageGraphDataModule):
         wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
         class_map = {name: index for index, name in enumerate(self.classes)}
         for split in wanted.get(stage or "", ("train", "val", "test")):
+            if self._streams():
+                mode = MODES[self.channels]
+                self.splits[split] = ImageStream(partial(self._open, split, input_img_mode=mode))
+                continue
             reader = self._plain_reader(split)
             indices = _indices(reader)
             unknown = sorted(indices.keys() - class_map.keys())
@@ -92,6 +99,9 @@ class Images(ImageGraphDataModule):
             if indices and indices != class_map:  # timm numbers what each split has.
                 reader = self._reader(split, class_map)
             self.splits[split] = ImageFiles(reader, self.channels, self.bad_share)
+
+    def _streams(self) -> bool:
+        return self.reader.split("/")[0] in ("wds", "tfds", "hfids")
 
     def _plain_reader(self, split: str) -> Any:
         """The reader of a split, with classes numbered as timm finds them."""
@@ -107,8 +117,18 @@ class Images(ImageGraphDataModule):
             raise InputError(f"expected data.root as a folder (there is none at {self.root!r})")
         if not self.reader and not there:
             raise InputError(f"{root}: expected a folder {name!r} with one folder a class")
+        reader = getattr(self._open(split, class_map=class_map or {}), "reader", None)
+        if reader is None or not hasattr(reader, "__getitem__"):
+            raise InputError(
+                f"expected a reader of timm that gives files (got that of {self.reader!r})"
+            )
+        return reader
+
+    def _open(self, split: str, **args: Any) -> Any:
+        """timm's data set of a split."""
+        name = self.names[split]
         try:
-            dataset = create_dataset(self.reader, self.root, split=name, class_map=class_map or {})
+            return create_dataset(self.reader, self.root, split=name, **args)
         except (
             RuntimeError,
             AssertionError,
@@ -118,12 +138,6 @@ class Images(ImageGraphDataModule):
             AttributeError,
         ) as error:
             raise InputError(f"{self.root}: timm cannot read {name!r} ({error})") from None
-        reader = getattr(dataset, "reader", None)
-        if reader is None or not hasattr(reader, "__getitem__"):
-            raise InputError(
-                f"expected a data set with random access (got {self.reader!r}, which streams)"
-            )
-        return reader
 
 
 def _indices(reader: Any) -> dict[str, int]:

@@ -134,7 +134,7 @@ class CLI(LightningCLI):
         try:
             self.trainer.fit(model, **kwargs)
         except InputError:
-            if not existed and not list(Path(str(folder)).rglob("*.ckpt")):
+            if not existed and not self.trainer.global_step:
                 shutil.rmtree(str(folder), ignore_errors=True)
             raise
 

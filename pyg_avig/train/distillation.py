@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_avig.errors import InputError
+from pyg_avig.train.export import read_export
 
 
 class Teacher:
@@ -25,10 +26,11 @@ class Teacher:
     Args:
         data_config: How images are given: their ``input_size``, ``mean`` and ``std``. A pretrained
             teacher gets them as its own configuration says.
-        num_classes: Number of classes.
+        classes: Names of the classes.
         name: Name of the model in timm's registry; AttentionViG's paper takes RegNetY-16GF.
-        checkpoint: File of its weights (PyTorch or safetensors), trained on these classes and on
-            images normalised as here; ``None`` downloads timm's pretrained ones.
+        checkpoint: File of its weights, trained on these classes: an exported file, or weights
+            alone (PyTorch or safetensors) for images normalised as here; ``None`` downloads timm's
+            pretrained ones.
         alpha: The teacher's share of the loss.
         **kwargs: Further arguments of ``timm.create_model``.
     """
@@ -36,7 +38,7 @@ class Teacher:
     def __init__(
         self,
         data_config: dict[str, Any],
-        num_classes: int,
+        classes: Sequence[str],
         name: str = "regnety_160",
         checkpoint: str | None = None,
         alpha: float = 0.5,
@@ -46,7 +48,8 @@ class Teacher:
             raise InputError(f"distillation.name must be a model that timm knows (got {name!r})")
         if not 0 <= alpha <= 1:
             raise InputError(f"distillation.alpha must lie in [0, 1] (got {alpha})")
-        channels = data_config["input_size"][0]
+        channels, num_classes = data_config["input_size"][0], len(classes)
+        theirs = _trained_on(checkpoint, data_config, classes)
         try:
             self.model = timm.create_model(
                 name,
@@ -67,11 +70,9 @@ class Teacher:
             )
         self.model.eval().requires_grad_(False)
         self.alpha = alpha
-        # A teacher that was trained here saw what its student sees.
-        theirs: Any = data_config if checkpoint else cfg
         (mean, std), (their_mean, their_std) = (
             [_per_channel(config[key], channels) for key in ("mean", "std")]
-            for config in (data_config, theirs)
+            for config in (data_config, theirs or cfg)
         )
         self.scale = std / their_std
         self.shift = (mean - their_mean) / their_std
@@ -92,6 +93,24 @@ class Teacher:
         return (1 - self.alpha) * loss + self.alpha * F.cross_entropy(
             student[1], self.decide(images)
         )
+
+
+def _trained_on(
+    checkpoint: str | None, data_config: dict[str, Any], classes: Sequence[str]
+) -> dict[str, Any] | None:
+    """The images that a teacher's file was trained on; those at hand if it does not say."""
+    if checkpoint is None:
+        return None
+    try:
+        _, description = read_export(checkpoint)
+    except InputError:
+        return data_config
+    if description["classes"] != list(classes):
+        raise InputError(
+            f"{checkpoint}: expected a teacher of the student's classes (got {len(classes)} "
+            f"classes and a teacher of {len(description['classes'])}, or others)"
+        )
+    return description["data_config"]
 
 
 def _per_channel(values: Sequence[float], channels: int) -> Tensor:

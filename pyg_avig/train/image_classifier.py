@@ -113,7 +113,7 @@ class ImageClassifier(pl.LightningModule):
             model.compile()
         self.model: Any = model
         if initial_weights is not None:
-            _load_initial(model, initial_weights)
+            _load_initial(model, initial_weights, classes)
         if freeze_beta or (freeze_beta is None and initial_weights is not None):
             pyg_avig.nn.freeze_beta(model)
         self.mixup = None
@@ -126,7 +126,7 @@ class ImageClassifier(pl.LightningModule):
                 raise InputError(
                     f"expected a model with two classifiers, for distillation (got {name})"
                 )
-            self.teacher = Teacher(data_config, len(classes), **distillation)
+            self.teacher = Teacher(data_config, classes, **distillation)
             model.set_distilled_training()
         self.val_acc = MulticlassAccuracy(len(classes), average="micro")
         self.test_acc = MulticlassAccuracy(len(classes), average="micro")
@@ -134,6 +134,14 @@ class ImageClassifier(pl.LightningModule):
     def forward(self, batch: Batch | Tensor) -> Tensor:
         """Logits (B, number of classes) of a batch of graphs or images."""
         return self.model(graph_images(batch) if isinstance(batch, Data) else batch)
+
+    def on_fit_start(self) -> None:
+        """Refuse at once what the first step would refuse."""
+        size = cast(Any, self.trainer).datamodule.device_batch_size
+        if self.mixup is not None and size % 2:
+            raise InputError(
+                f"expected an even batch on each device, to mix it (got {size} images)"
+            )
 
     def on_train_start(self) -> None:
         """Take the learning rate from this run's schedule, should it differ from the saved one."""
@@ -231,14 +239,17 @@ class ImageClassifier(pl.LightningModule):
         scheduler.step_update(self.global_step)
 
 
-def _load_initial(model: nn.Module, path: str) -> None:
+def _load_initial(model: nn.Module, path: str, classes: list[str]) -> None:
     """Fill a model with exported weights, but for classifiers of other classes."""
     tensors, description = read_export(path)
     own = model.state_dict()
     unfit = [
         name
         for name in own.keys() | tensors.keys()
-        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
+        if name not in own
+        or name not in tensors
+        or own[name].shape != tensors[name].shape
+        or (name.startswith("head.classifier") and description["classes"] != classes)
     ]
     wrong = [name for name in unfit if not name.startswith("head.classifier")]
     if wrong:

@@ -8,7 +8,9 @@ from pyg_avig import InputError
 from pyg_avig.train.checkpoint import load_classifier
 from pyg_avig.train.cli import main
 from pyg_avig.train.distillation import Teacher
+from pyg_avig.train.export import write_export
 
+CLASSES = list("abcdefghij")
 DATA = {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.25] * 3}
 
 
@@ -21,7 +23,7 @@ def weights(tmp_path):
 
 
 def test_the_second_classifier_learns_the_teachers_decisions(weights):
-    teacher = Teacher(DATA, 10, "mobilenetv3_small_050", weights, alpha=0.25)
+    teacher = Teacher(DATA, CLASSES, "mobilenetv3_small_050", weights, alpha=0.25)
     images = torch.randn(4, 3, 32, 32)
     decisions = teacher.model(images).argmax(-1)
     assert torch.equal(teacher.decide(images), decisions)
@@ -33,7 +35,7 @@ def test_the_second_classifier_learns_the_teachers_decisions(weights):
 def test_a_teacher_of_timm_gets_images_in_its_own_normalisation(weights, monkeypatch):
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda *a, pretrained, **k: create(*a, **k))
-    teacher = Teacher(DATA, 1000, "mobilenetv3_small_050")
+    teacher = Teacher(DATA, [str(n) for n in range(1000)], "mobilenetv3_small_050")
     seen = []
     teacher.model.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     pixels = torch.rand(2, 3, 32, 32)
@@ -42,6 +44,20 @@ def test_a_teacher_of_timm_gets_images_in_its_own_normalisation(weights, monkeyp
         torch.tensor(teacher.model.pretrained_cfg[k]).view(3, 1, 1) for k in ("mean", "std")
     )
     torch.testing.assert_close(seen[0], (pixels - mean) / std)
+
+
+def test_an_exported_teacher_is_held_to_its_classes_and_normalisation(tmp_path):
+    model = timm.create_model("mobilenetv3_small_050", num_classes=10)
+    path = str(tmp_path / "teacher.safetensors")
+    theirs = {**DATA, "mean": [0.0] * 3}
+    described = {"name": "x", "model_args": {}, "classes": CLASSES, "data_config": theirs}
+    write_export(path, model.state_dict(), described)
+    teacher = Teacher(DATA, CLASSES, "mobilenetv3_small_050", path)
+    images = torch.randn(4, 3, 32, 32)
+    expected = teacher.model((images * 0.25 + 0.5) / 0.25).argmax(-1)
+    assert torch.equal(teacher.decide(images), expected)
+    with pytest.raises(InputError, match="student's classes"):
+        Teacher(DATA, CLASSES[::-1], "mobilenetv3_small_050", path)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +71,7 @@ def test_a_teacher_of_timm_gets_images_in_its_own_normalisation(weights, monkeyp
 def test_what_is_no_teacher_is_named(weights, arguments, message):
     given = {"name": "mobilenetv3_small_050", "checkpoint": weights, **arguments}
     with pytest.raises(InputError, match=message):
-        Teacher(DATA, 10, **given)
+        Teacher(DATA, CLASSES, **given)
 
 
 def test_training_with_a_teacher_and_mixing(tmp_path):
@@ -78,7 +94,7 @@ def test_a_pretrained_teacher_of_other_classes_is_refused(monkeypatch):
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda *a, pretrained, **k: create(*a, **k))
     with pytest.raises(InputError, match="teacher of 10 classes .the pretrained .* knows 1000"):
-        Teacher(DATA, 10, "mobilenetv3_small_050")
+        Teacher(DATA, CLASSES, "mobilenetv3_small_050")
     grey = {"input_size": [1, 32, 32], "mean": [0.5], "std": [0.5]}
-    teacher = Teacher(grey, 1000, "mobilenetv3_small_050")
+    teacher = Teacher(grey, [str(n) for n in range(1000)], "mobilenetv3_small_050")
     assert teacher.decide(torch.randn(2, 1, 32, 32)).shape == (2,)

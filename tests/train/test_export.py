@@ -76,6 +76,9 @@ def test_other_classes_get_new_classifiers(exported):
     model = ImageClassifier(**description, initial_weights=str(exported)).model
     assert model.head.classifier.out_features == 3
     assert torch.equal(model.stem[0][0].weight, tensors["stem.0.0.weight"])
+    description["classes"] = list("abcdefghij")  # As many as before, but others.
+    model = ImageClassifier(**description, initial_weights=str(exported)).model
+    assert not torch.equal(model.head.classifier.weight, tensors["head.classifier.weight"])
 
 
 def test_weights_of_another_model_are_refused(exported):

@@ -5,9 +5,11 @@ import pytest
 import torch
 from timm.data import Mixup
 from torch_geometric.data import Batch
+from train.runs import options
 
 from pyg_avig import InputError
 from pyg_avig.graphs import graph_images
+from pyg_avig.train.cli import main
 from pyg_avig.train.mixing import mix
 from pyg_avig.transforms import ImageToGraph
 
@@ -35,3 +37,10 @@ def test_graphs_are_mixed_as_timm_mixes_images(patch_size, alphas):
 def test_an_odd_number_of_images_is_refused():
     with pytest.raises(InputError, match="even number of images .got 3"):
         mix(graphs(3), Mixup(num_classes=3))
+
+
+def test_training_refuses_odd_batches_before_it_begins(tmp_path, capsys):
+    more = ["--model.mixup={mixup_alpha: 0.8}", "--data.init_args.batch_size=7"]
+    assert main(["fit", *options(tmp_path / "runs", *more)]) == 2
+    assert "expected an even batch on each device" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").rglob("version_*"))
