@@ -2,6 +2,13 @@
 
 from pyg_avig.graphs.adjacency import Adjacency
 from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.constructors import (
+    GraphConstructor,
+    graph_names,
+    make_graph,
+    register_graph,
+)
+from pyg_avig.graphs.knn import KNNEdges
 from pyg_avig.graphs.lattice import (
     graph_images,
     grid_to_nodes,
@@ -9,13 +16,27 @@ from pyg_avig.graphs.lattice import (
     lattice_size,
     nodes_to_grid,
 )
+from pyg_avig.graphs.lattices import AxialEdges, NeighborhoodEdges, WindowEdges
+from pyg_avig.graphs.radius import RadiusEdges
+from pyg_avig.graphs.random import DegradedEdges, ExpanderEdges
 
 __all__ = [
     "Adjacency",
+    "AxialEdges",
     "AxialGraph",
+    "DegradedEdges",
+    "ExpanderEdges",
+    "GraphConstructor",
+    "KNNEdges",
+    "NeighborhoodEdges",
+    "RadiusEdges",
+    "WindowEdges",
     "graph_images",
+    "graph_names",
     "grid_to_nodes",
     "image_nodes",
     "lattice_size",
+    "make_graph",
     "nodes_to_grid",
+    "register_graph",
 ]

@@ -1,0 +1,121 @@
+"""The table of graph constructors: from nodes to the edges between them.
+
+Each is a PyG transform that sets ``edge_index``, one a file, and enters itself here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+from torch_geometric.transforms import BaseTransform
+from torch_geometric.utils import cumsum
+
+from pyg_avig.errors import InputError
+from pyg_avig.graphs.adjacency import to_edge_list
+from pyg_avig.graphs.axial import AxialGraph
+
+
+class GraphConstructor(BaseTransform):
+    """What all constructors share: ``constructor(data)`` joins the nodes of a graph.
+
+    Takes a ``Data`` or ``Batch``; edges never leave a graph, go from source to target, come ordered
+    by target, and join no node with itself and no pair twice. The edge features of the old edges
+    are dropped. What a constructor needs of ``data`` stands in its docstring.
+    """
+
+    @abstractmethod
+    def graph(self, data: Data) -> Tensor | AxialGraph:
+        """The edges, (2, E), or a graph that knows them without holding them."""
+
+    def forward(self, data: Data) -> Data:
+        """Set the edges."""
+        data.edge_index = to_edge_list(self.graph(data)).edge_index
+        for name in ("edge_attr", "edge_weight"):
+            if name in data:
+                del data[name]
+        return data
+
+    def __repr__(self) -> str:
+        args = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{self.__class__.__name__}({args})"
+
+
+_CONSTRUCTORS: dict[str, type[GraphConstructor]] = {}
+_Class = TypeVar("_Class", bound=type[GraphConstructor])
+
+
+def register_graph(name: str) -> Callable[[_Class], _Class]:
+    """Enter the decorated constructor into the table."""
+
+    def register(constructor: _Class) -> _Class:
+        _CONSTRUCTORS[name] = constructor
+        return constructor
+
+    return register
+
+
+def graph_names() -> list[str]:
+    """The names of all registered graph constructors."""
+    return sorted(_CONSTRUCTORS)
+
+
+def make_graph(name: str, **args: Any) -> GraphConstructor:
+    """The constructor registered under ``name``, with its arguments.
+
+    Raises:
+        InputError: If there is none of this name, or its arguments are others.
+    """
+    if name not in _CONSTRUCTORS:
+        raise InputError(f"graph must be one of {graph_names()} (got {name!r})")
+    try:
+        return _CONSTRUCTORS[name](**args)
+    except TypeError as error:
+        raise InputError(f"expected arguments of the graph {name!r} ({error})") from None
+
+
+def points_of(data: Data, field: str) -> Tensor:
+    """The points (N, D) between whose nodes distances are taken.
+
+    Raises:
+        InputError: If the field is missing, has another shape, or is not finite.
+    """
+    points = data.get(field)
+    if not isinstance(points, Tensor) or points.dim() != 2 or not points.is_floating_point():
+        found = tuple(points.shape) if isinstance(points, Tensor) else points
+        raise InputError(f"expected data.{field} of shape (N, D), floating point (got {found})")
+    if not points.isfinite().all():
+        raise InputError(f"expected finite points in data.{field} (got NaN or infinity)")
+    return points.detach()
+
+
+def node_ranges(data: Data) -> list[int]:
+    """Where the nodes of each graph of a batch begin, and at the end the number of nodes."""
+    if isinstance(data, Batch) and data.get("ptr") is not None:
+        return data.ptr.tolist()
+    batch = data.get("batch")
+    if batch is None:
+        return [0, int(data.num_nodes or 0)]
+    return cumsum(batch.bincount()).tolist()
+
+
+def graphs_of(data: Data) -> Iterator[slice]:
+    """The nodes of each graph of a batch."""
+    ends = node_ranges(data)
+    yield from map(slice, ends[:-1], ends[1:])
+
+
+def ordered(edge_index: Tensor) -> Tensor:
+    """Edges ordered by target, then as they came."""
+    return edge_index[:, torch.argsort(edge_index[1], stable=True)]
+
+
+def positive(name: str, value: float, kind: type = int) -> Any:
+    """A positive number of ``kind``; raises an InputError for any other value."""
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not value > 0:
+        raise InputError(f"{name} must be a positive {kind.__name__} (got {value!r})")
+    return value

@@ -1,0 +1,110 @@
+"""Graphs on the lattices that images and clips lie on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from pyg_avig.errors import InputError
+from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.constructors import GraphConstructor, ordered, positive, register_graph
+from pyg_avig.graphs.lattice import lattice_size
+
+
+@register_graph("axial")
+class AxialEdges(GraphConstructor):
+    """Join the nodes of a lattice as SVGA does; see :class:`AxialGraph`.
+
+    Takes a ``Data`` or ``Batch`` with ``lattice_size``, of one to three axes.
+
+    Args:
+        stride: Distance between neighbours along an axis, in nodes: one for all axes or one each.
+    """
+
+    def __init__(self, stride: int | Sequence[int] = 1) -> None:
+        self.stride = stride
+
+    def graph(self, data: Data) -> AxialGraph:
+        """The graph, which holds no edges."""
+        device = None if data.x is None else data.x.device
+        return AxialGraph(lattice_size(data), self.stride, _num_graphs(data), device)
+
+
+class _LatticeEdges(GraphConstructor):
+    """Edges that depend on the size of the lattice alone."""
+
+    def graph(self, data: Data) -> Tensor:
+        """The edges, (2, E)."""
+        size, copies = lattice_size(data), _num_graphs(data)
+        nodes = torch.cartesian_prod(*map(torch.arange, size)).view(-1, len(size))
+        edges = ordered(self._joined(nodes, size))
+        first = torch.arange(copies) * len(nodes)
+        edges = (edges.unsqueeze(1) + first.view(1, -1, 1)).flatten(1)
+        return edges if data.x is None else edges.to(data.x.device)
+
+    def _joined(self, nodes: Tensor, size: tuple[int, ...]) -> Tensor:
+        raise NotImplementedError
+
+
+@register_graph("neighborhood")
+class NeighborhoodEdges(_LatticeEdges):
+    """Join each node of a lattice with the k x ... x k nodes around it, cropped at the border.
+
+    Takes a ``Data`` or ``Batch`` with ``lattice_size``. The neighbourhood of a convolution, dilated
+    or not; `"Neighborhood Attention Transformer" <https://arxiv.org/abs/2204.07143>`_ moves it
+    inwards at the border instead.
+
+    Args:
+        kernel: Side k of the neighbourhood, odd.
+        dilation: Distance between neighbours, in nodes.
+    """
+
+    def __init__(self, kernel: int = 3, dilation: int = 1) -> None:
+        if positive("kernel", kernel) % 2 == 0:
+            raise InputError(f"kernel must be odd (got {kernel})")
+        self.kernel = kernel
+        self.dilation = positive("dilation", dilation)
+
+    def _joined(self, nodes: Tensor, size: tuple[int, ...]) -> Tensor:
+        reach = self.kernel // 2 * self.dilation
+        steps = torch.arange(-reach, reach + 1, self.dilation)
+        hops = torch.cartesian_prod(*[steps] * len(size)).view(-1, len(size))
+        hops = hops[hops.any(1)]
+        places = nodes.unsqueeze(1) + hops
+        inside = ((places >= 0) & (places < torch.tensor(size))).all(-1)
+        strides = torch.tensor(size).flip(0).cumprod(0).flip(0) // torch.tensor(size)
+        sources = (places * strides).sum(-1)
+        targets = torch.arange(len(nodes)).view(-1, 1).expand_as(sources)
+        return torch.stack([sources[inside], targets[inside]])
+
+
+@register_graph("window")
+class WindowEdges(_LatticeEdges):
+    """Join all nodes of a lattice within the same window; windows do not overlap.
+
+    Takes a ``Data`` or ``Batch`` with ``lattice_size``. The windows of `"Swin Transformer"
+    <https://arxiv.org/abs/2103.14030>`_; the last of an axis are smaller where ``side`` does not
+    divide it.
+
+    Args:
+        side: Side of a window, in nodes.
+    """
+
+    def __init__(self, side: int = 7) -> None:
+        self.side = positive("side", side)
+
+    def _joined(self, nodes: Tensor, size: tuple[int, ...]) -> Tensor:
+        _, window = (nodes // self.side).unique(dim=0, return_inverse=True)
+        members = window.argsort(stable=True)
+        edges = []
+        for inside in members.split(window.bincount().tolist()):
+            pairs = torch.cartesian_prod(inside, inside).T
+            edges.append(pairs[:, pairs[0] != pairs[1]])
+        return torch.cat(edges, 1)
+
+
+def _num_graphs(data: Data) -> int:
+    return data.num_graphs if isinstance(data, Batch) else 1

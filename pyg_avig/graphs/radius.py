@@ -1,0 +1,56 @@
+"""All neighbours within a distance."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from pyg_avig.graphs.constructors import (
+    GraphConstructor,
+    graphs_of,
+    ordered,
+    points_of,
+    positive,
+    register_graph,
+)
+from pyg_avig.graphs.knn import KNNEdges, use_tree
+
+
+@register_graph("radius")
+class RadiusEdges(GraphConstructor):
+    """Join each node with all others within a distance.
+
+    Args:
+        r: The largest distance that is joined, in the unit of the points.
+        of: Field of the points: ``pos``, or ``x`` for distances between features.
+        max_neighbors: Keep the nearest so many; ``None`` keeps all.
+    """
+
+    def __init__(self, r: float = 1.0, of: str = "pos", max_neighbors: int | None = None) -> None:
+        self.r = positive("r", r, float)
+        self.of = of
+        self.max_neighbors = max_neighbors
+        if max_neighbors is not None:
+            positive("max_neighbors", max_neighbors)
+
+    def graph(self, data: Data) -> Tensor:
+        """The edges, (2, E)."""
+        points = points_of(data, self.of)
+        if self.max_neighbors is not None:
+            nearest = KNNEdges(self.max_neighbors, self.of).graph(data)
+            distance = (points[nearest[0]] - points[nearest[1]]).norm(dim=-1)
+            return nearest[:, distance <= self.r]
+        edges = [_within(points[nodes], self.r) + nodes.start for nodes in graphs_of(data)]
+        return ordered(torch.cat(edges, 1))
+
+
+def _within(points: Tensor, r: float) -> Tensor:
+    if use_tree(points):
+        from scipy.spatial import KDTree
+
+        pairs = torch.from_numpy(KDTree(points.numpy()).query_pairs(r, output_type="ndarray"))
+        return torch.cat([pairs.T, pairs.T.flip(0)], 1)
+    close = torch.cdist(points, points) <= r
+    close.fill_diagonal_(False)
+    return close.nonzero().T
