@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, DistributedSampler, Sampler
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from pyg_avig.data.sampling import SeededSampler, Share, run_seed, seeded
+from pyg_avig.data.sampling import SeededSampler, Share, device_share, run_seed, seeded
 from pyg_avig.data.streams import ImageStream
 from pyg_avig.errors import InputError
 from pyg_avig.transforms import ImageToGraph
@@ -123,14 +123,7 @@ class ImageGraphDataModule(pl.LightningDataModule):
         Raises:
             InputError: If devices and accumulation do not divide ``batch_size``.
         """
-        devices = self.trainer.world_size if self.trainer else 1
-        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
-        if self.batch_size % (devices * accumulated):
-            raise InputError(
-                f"expected a batch_size that {devices} devices and {accumulated} accumulated "
-                f"batches divide (got {self.batch_size})"
-            )
-        return self.batch_size // (devices * accumulated)
+        return device_share(self.batch_size, self.trainer)
 
     def loader(self, split: str, training: bool = False) -> DataLoader:
         """The loader of this process's share of a split: augmented and shuffled if ``training``."""

@@ -10,15 +10,38 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DistributedSampler, Sampler
 
+from pyg_avig.errors import InputError
+
 
 def run_seed() -> int:
     """The seed of this run, as ``seed_everything`` set it; 0 without one."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+
+def device_share(batch_size: int, trainer: Any) -> int:
+    """Items in a batch of one device, so that an update sees ``batch_size`` of them.
+
+    Args:
+        batch_size: Items on all devices and in all accumulated batches.
+        trainer: Lightning's, or ``None`` for one device.
+
+    Raises:
+        InputError: If devices and accumulation do not divide ``batch_size``.
+    """
+    devices = trainer.world_size if trainer else 1
+    accumulated = trainer.accumulate_grad_batches if trainer else 1
+    if batch_size % (devices * accumulated):
+        raise InputError(
+            f"expected a batch_size that {devices} devices and {accumulated} accumulated "
+            f"batches divide (got {batch_size})"
+        )
+    return batch_size // (devices * accumulated)
 
 
 class SeededSampler(DistributedSampler):  # So that Lightning does not deal out its share again.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval, fuse_linear_bn_weights
 
 from pyg_avig.errors import InputError
+from pyg_avig.graphs.adjacency import Adjacency
 from pyg_avig.graphs.axial import AxialGraph
 from pyg_avig.graphs.lattice import grid_to_nodes, nodes_to_grid
 from pyg_avig.nn.cross_attn_conv import CrossAttnConv
@@ -24,8 +25,9 @@ class Grapher(nn.Module):
         \mathbf{x} &\leftarrow \mathbf{x} + \gamma_2 \, \mathrm{FFN}(\mathbf{x})
 
     The position code (conditional positional encoding, a depth-wise convolution) needs
-    a lattice. Inferred from the paper's relatives (MobileViG, GreedyViG): its 7 x 7
-    kernel, BatchNorm after each linear map, layer scale and drop path.
+    a lattice; without it the block runs on any graph. Inferred from the paper's relatives
+    (MobileViG, GreedyViG): its 7 x 7 kernel, BatchNorm after each linear map, layer scale
+    and drop path.
 
     Args:
         channels: Width of the node features.
@@ -34,12 +36,16 @@ class Grapher(nn.Module):
         beta: See :class:`CrossAttnConv`.
         normalize: See :class:`CrossAttnConv`.
         ffn_ratio: Hidden width of the feed-forward network over ``channels``.
-        pos_kernel: Side of the position code's kernel, odd.
+        pos_kernel: Side of the position code's kernel, odd; ``None`` for no position code.
+        pos_axes: Axes of the lattice, 1 to 3.
         drop_path: Probability of skipping a residual branch for a whole graph.
         layer_scale: Initial :math:`\gamma`.
+        conv: Another layer in place of :class:`CrossAttnConv`, called as
+            ``conv(x, graph, edge_attr)``; see :func:`make_aggregation`.
 
     Shapes:
-        - **input:** node features :math:`(|\mathcal{V}|, C)`, a lattice of two axes
+        - **input:** node features :math:`(|\mathcal{V}|, C)`, any graph, edge features
+          :math:`(|\mathcal{E}|, D)` if ``conv`` takes any
         - **output:** :math:`(|\mathcal{V}|, C)`
     """
 
@@ -51,26 +57,32 @@ class Grapher(nn.Module):
         beta: float = 1.0,
         normalize: bool = False,
         ffn_ratio: float = 4.0,
-        pos_kernel: int = 7,
+        pos_kernel: int | None = 7,
         drop_path: float = 0.0,
         layer_scale: float = 1e-5,
+        pos_axes: int = 2,
+        conv: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if channels % heads:
             raise InputError(f"heads must divide channels (got {heads} and {channels})")
         hidden = int(channels * ffn_ratio)
-        self.pos = nn.Conv2d(
-            channels, channels, pos_kernel, padding=pos_kernel // 2, groups=channels
-        )
-        self.conv = CrossAttnConv(
-            channels,
-            channels // heads,
-            heads,
-            affinity=affinity,
-            beta=beta,
-            normalize=normalize,
-            bias=False,
-        )
+        self.pos: nn.Module | None = None
+        if pos_kernel is not None:
+            kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[pos_axes - 1]
+            padding = pos_kernel // 2
+            self.pos = kind(channels, channels, pos_kernel, padding=padding, groups=channels)
+        if conv is None:
+            conv = CrossAttnConv(
+                channels,
+                channels // heads,
+                heads,
+                affinity=affinity,
+                beta=beta,
+                normalize=normalize,
+                bias=False,
+            )
+        self.conv = conv
         self.norm: nn.Module = nn.BatchNorm1d(channels)
         self.act = nn.GELU()
         self.gamma1 = nn.Parameter(torch.full((channels,), layer_scale))
@@ -84,34 +96,59 @@ class Grapher(nn.Module):
         self.gamma2 = nn.Parameter(torch.full((channels,), layer_scale))
         self.drop_path = GraphDropPath(drop_path)
 
-    def forward(self, x: Tensor, graph: AxialGraph) -> Tensor:
-        """Run the block on node features (B * N, C) of a lattice."""
-        x = x + grid_to_nodes(self.pos(nodes_to_grid(x, graph.size)))
-        message = self.act(self.norm(self.conv(x, graph)))
-        x = x + self.drop_path(self.gamma1 * message, graph.batch_size)
-        return x + self.drop_path(self.gamma2 * self.ffn(x), graph.batch_size)
+    def forward(
+        self,
+        x: Tensor,
+        graph: Adjacency,
+        edge_attr: Tensor | None = None,
+        batch: Tensor | None = None,
+        size: tuple[int, ...] | None = None,
+    ) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: Node features, (N, C).
+            graph: Any adjacency.
+            edge_attr: Edge features, if the aggregation takes any.
+            batch: The graph of each node, (N,), as in PyG's ``Batch``; not needed for an
+                ``AxialGraph``, nor for one graph.
+            size: Size of the lattice that the nodes lie on, if ``graph`` is no ``AxialGraph``.
+
+        Raises:
+            InputError: If there is a position code and no lattice.
+        """
+        graphs: int | Tensor = 1 if batch is None else batch
+        if isinstance(graph, AxialGraph):
+            graphs, size = graph.batch_size, graph.size
+        if self.pos is not None:
+            if size is None:
+                raise InputError("expected a lattice, for the position code (or pos_kernel=None)")
+            x = x + grid_to_nodes(self.pos(nodes_to_grid(x, size)))
+        message = self.conv(x, graph) if edge_attr is None else self.conv(x, graph, edge_attr)
+        x = x + self.drop_path(self.gamma1 * self.act(self.norm(message)), graphs)
+        return x + self.drop_path(self.gamma2 * self.ffn(x), graphs)
 
     @torch.no_grad()
     def fuse(self) -> Grapher:
         """Merge each BatchNorm into the linear map before it, in place, for evaluation."""
         if self.training:
             raise InputError("expected a Grapher in evaluation mode, to fuse it (call eval())")
-        if isinstance(self.norm, nn.Identity):
+        if len(self.ffn) == 3:
             return self
-        update, norm = self.conv.lin_update, self.norm
-        norm = cast(nn.BatchNorm1d, norm)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        update.weight, update.bias = fuse_linear_bn_weights(
-            update.weight,
-            update.bias,
-            norm.running_mean,
-            norm.running_var,
-            norm.eps,
-            norm.weight,
-            norm.bias,
-        )
-        self.norm = nn.Identity()
+        if isinstance(self.conv, CrossAttnConv):
+            update, norm = self.conv.lin_update, cast(nn.BatchNorm1d, self.norm)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            update.weight, update.bias = fuse_linear_bn_weights(
+                update.weight,
+                update.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
+            self.norm = nn.Identity()
         expand, norm_1, act, project, norm_2 = cast(Any, self.ffn)
         self.ffn = nn.Sequential(
             fuse_linear_bn_eval(expand, norm_1), act, fuse_linear_bn_eval(project, norm_2)
@@ -123,7 +160,7 @@ class GraphDropPath(nn.Module):
     """Stochastic depth: drop a residual branch for a whole graph at a time.
 
     `"Deep Networks with Stochastic Depth" <https://arxiv.org/abs/1603.09382>`_, for node
-    features of equally large graphs.
+    features.
 
     Args:
         p: Probability of dropping, in [0, 1).
@@ -135,12 +172,20 @@ class GraphDropPath(nn.Module):
             raise InputError(f"drop_path must lie in [0, 1) (got {p})")
         self.p = p
 
-    def forward(self, x: Tensor, batch_size: int) -> Tensor:
-        """Drop whole graphs of node features (B * N, C), and scale up the others."""
+    def forward(self, x: Tensor, graphs: int | Tensor) -> Tensor:
+        """Drop whole graphs of node features (N, C), and scale up the others.
+
+        Args:
+            x: The node features.
+            graphs: Number of equally large graphs, or the graph of each node, (N,).
+        """
         if self.p == 0 or not self.training:
             return x
-        keep = x.new_empty(batch_size, 1, 1).bernoulli_(1 - self.p) / (1 - self.p)
-        return (x.view(batch_size, -1, x.size(-1)) * keep).view_as(x)
+        if isinstance(graphs, Tensor):  # As many numbers as nodes, so as not to count the graphs.
+            keep = x.new_empty(x.size(0), 1).bernoulli_(1 - self.p) / (1 - self.p)
+            return x * keep[graphs]
+        keep = x.new_empty(graphs, 1, 1).bernoulli_(1 - self.p) / (1 - self.p)
+        return (x.view(graphs, -1, x.size(-1)) * keep).view_as(x)
 
     def extra_repr(self) -> str:
         """The probability."""

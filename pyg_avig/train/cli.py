@@ -19,8 +19,8 @@ from pyg_avig.train.checkpoint import (
     load_weights,
     read_checkpoint,
 )
-from pyg_avig.train.image_classifier import ImageClassifier
 from pyg_avig.train.predict import predict_images
+from pyg_avig.train.recipe import Recipe
 
 _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
 
@@ -52,13 +52,14 @@ class _SaveConfig(SaveConfigCallback):
 
 
 class CLI(LightningCLI):
-    """Lightning's command line for :class:`ImageClassifier` and any data module."""
+    """Lightning's command line: an :class:`ImageClassifier` unless told otherwise, on any data."""
 
     def __init__(self, args: list[str] | None = None, **kwargs: Any) -> None:
         super().__init__(
-            ImageClassifier,
+            Recipe,
             pl.LightningDataModule,
             save_config_callback=_SaveConfig,
+            subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
             auto_configure_optimizers=False,
@@ -86,8 +87,10 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Tell the model what the data say of themselves."""
-        for name in ("classes", "data_config"):
-            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+        parser.set_defaults({"model": {"class_path": "pyg_avig.train.ImageClassifier"}})
+        for name in ("classes", "data_config", "facts"):  # A model gets those that it takes.
+            target = f"model.init_args.{name}"
+            parser.link_arguments(f"data.{name}", target, apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
         """Keep what the user asked for: Lightning would put the checkpoint's values over it."""
@@ -96,11 +99,11 @@ class CLI(LightningCLI):
         """Leave out what a checkpoint makes needless: initial weights, and a teacher for a test."""
         if self.subcommand is None or self.config[self.subcommand].get("ckpt_path") is None:
             return
-        model = self.config[self.subcommand].model
-        if model.initial_weights is not None:
+        model = self.config[self.subcommand].model.init_args
+        if model.get("initial_weights") is not None:
             model.freeze_beta = True if model.freeze_beta is None else model.freeze_beta
             model.initial_weights = None
-        if self.subcommand != "fit":
+        if self.subcommand != "fit" and "distillation" in model:
             model.distillation = None
 
     def after_instantiate_classes(self) -> None:
@@ -114,9 +117,9 @@ class CLI(LightningCLI):
             return
         content = read_checkpoint(path)
         theirs, ours = content["hyper_parameters"], self.model.hparams
-        same = ["name", "model_args", "classes"]
-        if self.subcommand == "fit":  # What the optimiser's state depends on.
-            same += ["opt", "freeze_beta", "layer_decay"]
+        same = list(self.model.same_in_checkpoints)
+        if self.subcommand == "fit":
+            same += self.model.same_to_resume
             if theirs.get("initial_weights") and theirs.get("freeze_beta") is None:
                 theirs = {**theirs, "freeze_beta": True}
         for name in same:
@@ -149,9 +152,14 @@ def main(args: list[str] | None = None) -> int:
             export_checkpoint(**_export_arguments(words[1:]))
             return 0
         CLI(args)
-    except (InputError, MisconfigurationException) as error:
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, (InputError, MisconfigurationException)):
+            cause = cause.__cause__  # The parser wraps what a constructor raises.
+        if cause is None:
+            raise
         # An error of a loader's worker process carries the worker's traceback before it.
-        message = str(error).rsplit("InputError: ", 1)[-1].strip()
+        message = str(cause).rsplit("InputError: ", 1)[-1].strip()
         print(f"pyg-avig: {message}", file=sys.stderr)
         return 2
     return 0

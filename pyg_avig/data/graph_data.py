@@ -1,0 +1,257 @@
+"""Graphs of any PyG data set, split, transformed and batched for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import DistributedSampler, Sampler
+from torch_geometric.data import Data, Dataset
+from torch_geometric.loader import DataLoader
+from torch_geometric.transforms import BaseTransform, Compose
+
+from pyg_avig.data.sampling import SeededSampler, Share, device_share, run_seed, seeded
+from pyg_avig.errors import InputError
+
+LEVELS = ("graph", "node", "edge")
+TASKS = ("multiclass", "multilabel", "regression")
+SPLITS = ("train", "val", "test")
+
+
+class GraphItems(TorchDataset):
+    """Some graphs of a data set, transformed.
+
+    Args:
+        dataset: The data set.
+        indices: Which of its graphs.
+        transforms: What is done to a graph, in this order.
+    """
+
+    def __init__(
+        self, dataset: Dataset, indices: Sequence[int], transforms: Sequence[BaseTransform]
+    ) -> None:
+        self.dataset = dataset
+        self.indices = indices
+        self.transform = Compose(list(transforms))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> Data:
+        """The graph at a place, by itself or as (place, seed of its augmentation)."""
+        place, seed = item if isinstance(item, tuple) else (item, None)
+        with nullcontext() if seed is None else seeded(seed):
+            return self.transform(self.dataset[self.indices[place]])
+
+
+class GraphData(pl.LightningDataModule):
+    """A data set of PyG, ours or any other, for training.
+
+    Its splits are, in this order of preference: ``val_dataset`` and ``test_dataset``, for data sets
+    that are published in parts; the masks that a graph of nodes carries; what the data set's own
+    method ``split`` says; a tenth of the graphs each, at random. A tenth of the training graphs
+    validates where nothing else does.
+
+    Args:
+        dataset: The data set, with all graphs or those for training.
+        val_dataset: Graphs for validation.
+        test_dataset: Graphs for the test.
+        split: Arguments of the data set's ``split``, such as ``seed`` or ``fold``; of a random
+            split ``seed`` alone.
+        level: What is labelled: ``graph``, ``node`` or ``edge``.
+        task: ``multiclass``, ``multilabel`` or ``regression``.
+        transform: What is done to each graph.
+        augment: What is done before that in training.
+        batch_size: Graphs that one update sees, on all devices and in all accumulated batches.
+        num_workers: Worker processes a loader.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        val_dataset: Dataset | None = None,
+        test_dataset: Dataset | None = None,
+        split: dict[str, Any] | None = None,
+        level: str = "graph",
+        task: str = "multiclass",
+        transform: list[BaseTransform] | None = None,
+        augment: list[BaseTransform] | None = None,
+        batch_size: int = 32,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value, known in (("level", level, LEVELS), ("task", task, TASKS)):
+            if value not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)} (got {value!r})")
+        self.level = level
+        self.task = task
+        self.transform = transform or []
+        self.augment = augment or []
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.parts = self._parts(dataset, val_dataset, test_dataset, split or {})
+        self.facts = self._facts()
+
+    def _parts(
+        self, dataset: Dataset, val: Dataset | None, test: Dataset | None, split: dict[str, Any]
+    ) -> dict[str, tuple[Dataset, list[int]]]:
+        """The graphs of each split."""
+        everything = list(range(len(dataset)))
+        if self.level == "node" and len(dataset) == 1 and val is None and test is None:
+            marked = _Marked(dataset, _masks(dataset, split))
+            return dict.fromkeys(SPLITS, (marked, [0]))
+        given = {"val": val, "test": test}
+        if any(part is not None for part in given.values()):
+            parts = {name: (p, list(range(len(p)))) for name, p in given.items() if p is not None}
+            if "val" not in parts:
+                order = _shuffled(len(dataset), split)
+                tenth = max(len(order) // 10, 1)
+                parts["val"] = dataset, sorted(order[:tenth])
+                everything = sorted(order[tenth:])
+            return {"train": (dataset, everything), **parts}
+        if hasattr(dataset, "split"):
+            indices = {name: index.tolist() for name, index in dataset.split(**split).items()}
+        else:
+            order = _shuffled(len(dataset), split)
+            tenth = max(len(order) // 10, 1)
+            indices = {"val": order[:tenth], "test": order[tenth : 2 * tenth]}
+            indices["train"] = order[2 * tenth :]
+        return {name: (dataset, indices[name]) for name in SPLITS}
+
+    def _facts(self) -> dict[str, Any]:
+        """See :attr:`facts`."""
+        dataset, indices = self.parts["train"]
+        if not indices:
+            raise InputError(f"expected graphs to train on (got none in {dataset})")
+        sample = self.items("train")[0]
+        if sample.x is None:
+            raise InputError(f"expected graphs with node features x (got {sample})")
+        field = "edge_label" if self.level == "edge" else "y"
+        if sample.get(field) is None:
+            raise InputError(f"expected graphs with the field {field} (got {sample})")
+        labels = [dataset[n][field] for n in indices]
+        if self.level == "node" and sample.get("train_mask") is not None:
+            labels = [labels[0][sample.train_mask]]
+        y = torch.cat(
+            [label.reshape(1, -1) if self.level == "graph" else label for label in labels]
+        )
+        y = y.reshape(len(y), -1).float()
+        classes = getattr(dataset, "classes", None)
+        outputs, shares = y.size(1), None
+        if self.task == "multiclass":
+            outputs = len(classes) if classes else int(dataset.num_classes)
+            shares = (y.long().flatten().bincount(minlength=outputs) / len(y)).tolist()
+        regression = self.task == "regression"
+        return {
+            "level": self.level,
+            "task": self.task,
+            "in_channels": sample.x.size(1),
+            "out_channels": outputs,
+            "edge_dim": None if sample.edge_attr is None else sample.edge_attr[:1].numel(),
+            "pos_dim": None if sample.pos is None else sample.pos.size(1),
+            "classes": None if classes is None else list(classes),
+            "shares": shares,
+            "mean": float(y.mean()) if regression else 0.0,
+            "std": max(float(y.std()), 1e-12) if regression and len(y) > 1 else 1.0,
+        }
+
+    facts: dict[str, Any]
+    """What a model must know of the data: ``level`` and ``task``; ``in_channels``,
+    ``out_channels``, ``edge_dim`` and ``pos_dim``, sizes or ``None``; the names of the ``classes``
+    and their ``shares`` in training; ``mean`` and ``std`` of the targets of a regression."""
+
+    def items(self, split: str, training: bool = False) -> GraphItems:
+        """The graphs of a split, augmented if ``training``."""
+        return GraphItems(
+            *self.parts[split], [*(self.augment if training else []), *self.transform]
+        )
+
+    def loader(self, split: str, training: bool = False) -> DataLoader | list:
+        """The loader of this process's share of a split; an empty list without graphs."""
+        for name, least in (("batch_size", 1), ("num_workers", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least} (got {getattr(self, name)})")
+        items, size = self.items(split, training), device_share(self.batch_size, self.trainer)
+        if not len(items):
+            return []
+        rank = self.trainer.global_rank if self.trainer else 0
+        world_size = self.trainer.world_size if self.trainer else 1
+        sampler: Sampler = Share(len(items), rank, world_size)
+        if training:
+            sampler = DistributedSampler(items, world_size, rank)
+            sampler = SeededSampler(sampler, rank, world_size)
+        return DataLoader(
+            items,
+            batch_size=size,
+            sampler=sampler,
+            drop_last=training and len(sampler) > size,  # type: ignore[arg-type]
+            num_workers=self.num_workers,
+            # Else the loader would draw from the model's generator.
+            generator=torch.Generator().manual_seed(run_seed()),
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def train_dataloader(self) -> Any:
+        """Batches of augmented training graphs."""
+        return self.loader("train", training=True)
+
+    def val_dataloader(self) -> Any:
+        """Batches of validation graphs."""
+        return self.loader("val")
+
+    def test_dataloader(self) -> Any:
+        """Batches of test graphs."""
+        return self.loader("test")
+
+
+class _Marked:
+    """A data set of one graph, whose nodes belong to splits.
+
+    Args:
+        dataset: The data set.
+        masks: Fields that say so, (N,) each.
+    """
+
+    def __init__(self, dataset: Dataset, masks: dict[str, Tensor]) -> None:
+        self.data = dataset[0]
+        self.data.update(masks)
+        self.classes = getattr(dataset, "classes", None)
+        self.num_classes = dataset.num_classes
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Data:
+        return self.data.clone()
+
+
+def _masks(dataset: Any, split: dict[str, Any]) -> dict[str, Tensor]:
+    """The nodes of each split: what the graph says, or else what the data set says."""
+    data = dataset[0]
+    if all(data.get(f"{name}_mask") is not None for name in SPLITS):
+        return {f"{name}_mask": data[f"{name}_mask"] for name in SPLITS}
+    if hasattr(dataset, "split"):
+        indices = dataset.split(**split)
+    else:
+        order = torch.tensor(_shuffled(data.num_nodes, split))
+        tenth = max(len(order) // 10, 1)
+        indices = {"val": order[:tenth], "test": order[tenth : 2 * tenth]}
+        indices["train"] = order[2 * tenth :]
+    masks = {f"{name}_mask": torch.zeros(data.num_nodes, dtype=torch.bool) for name in SPLITS}
+    for name in SPLITS:
+        masks[f"{name}_mask"][indices[name]] = True
+    return masks
+
+
+def _shuffled(number: int, split: dict[str, Any]) -> list[int]:
+    if split.keys() - {"seed"}:
+        raise InputError(
+            f"expected seed alone as the argument of a random split (got {', '.join(split)})"
+        )
+    generator = torch.Generator().manual_seed(split.get("seed", 0))
+    return torch.randperm(number, generator=generator).tolist()

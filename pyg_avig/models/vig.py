@@ -1,0 +1,270 @@
+r"""ViG, an isotropic model of Graphers on any graph.
+
+Paper: `"Vision GNN: An Image is Worth Graph of Nodes" <https://arxiv.org/abs/2206.00272>`_: the
+sizes, and nearest neighbours in feature space, dilated and found anew in each block. The blocks are
+those of `"AttentionViG" <https://arxiv.org/abs/2509.25570>`_, which runs its aggregation in a
+"vanilla ViG" too; here any aggregation and any graph can stand in their places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.nn.aggr import MultiAggregation
+from torch_geometric.nn.resolver import aggregation_resolver
+
+from pyg_avig.errors import InputError
+from pyg_avig.graphs import Adjacency, GraphConstructor, lattice_size, make_graph
+from pyg_avig.graphs.adjacency import to_edge_list
+from pyg_avig.nn import Grapher, make_aggregation
+
+LEVELS = ("graph", "node", "edge")
+
+
+class ViG(nn.Module):
+    r"""Node features, a linear map, a stack of Graphers, a head.
+
+    Takes a ``Data`` or ``Batch`` with ``x`` (N, ``in_channels``) and, as the arguments ask for
+    them, ``edge_index``, ``edge_attr``, ``pos``, ``lattice_size``, ``edge_label_index``.
+
+    Args:
+        in_channels: Size of each node feature.
+        out_channels: Number of outputs, such as classes.
+        channels: Width.
+        num_blocks: Number of Graphers.
+        level: What the outputs are of: ``graph`` (B, O), ``node`` (N, O), or ``edge`` (L, O), the
+            pairs (source, target) of ``edge_label_index`` (2, L).
+        graph: Name of a graph constructor (:func:`pyg_avig.graphs.graph_names`); ``None`` takes
+            the ``edge_index`` at hand. One that compares features (``of: x``) is applied anew in
+            each block.
+        graph_args: Its arguments.
+        max_dilation: Block i of a graph of nearest features takes every d-th neighbour, with
+            d = i // 4 + 1 and at most this, as Vision GNN does.
+        aggregation: Name of the aggregation (:func:`pyg_avig.nn.aggregation_names`).
+        aggregation_args: Its arguments.
+        heads: Attention heads.
+        edge_dim: Size of the edge features ``edge_attr`` that the aggregation takes, if any.
+        pos: How nodes know where they are: ``conv``, a depth-wise convolution on their lattice in
+            each block; ``relative``, a perceptron of the position of source against target, which
+            joins the edge features (added to keys and values in :class:`CrossAttnConv`); ``None``.
+        pos_dim: Coordinates of a position; for ``conv`` the axes of the lattice.
+        pos_kernel: Side of the convolution's kernel.
+        ffn_ratio: Hidden width of the feed-forward network over ``channels``.
+        dropout: Probability of dropping a feature before the last linear map.
+        drop_path: Probability of skipping a residual branch for a whole graph; rising from 0 in the
+            first block to this in the last.
+        layer_scale: Initial layer scale.
+        pool: How a graph's nodes become one: aggregations of PyG by name, concatenated.
+
+    Raises:
+        InputError: If an argument is none of these, or the data lack a field.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        channels: int = 192,
+        num_blocks: int = 12,
+        level: str = "graph",
+        graph: str | None = None,
+        graph_args: dict[str, Any] | None = None,
+        max_dilation: int = 1,
+        aggregation: str = "cross_attention",
+        aggregation_args: dict[str, Any] | None = None,
+        heads: int = 1,
+        edge_dim: int | None = None,
+        pos: str | None = None,
+        pos_dim: int = 2,
+        pos_kernel: int = 7,
+        ffn_ratio: float = 4.0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        layer_scale: float = 1.0,
+        pool: Sequence[str] = ("mean",),
+    ) -> None:
+        super().__init__()
+        if level not in LEVELS:
+            raise InputError(f"level must be one of {', '.join(LEVELS)} (got {level!r})")
+        if pos not in ("conv", "relative", None):
+            raise InputError(f"pos must be conv, relative or null (got {pos!r})")
+        self.level = level
+        self.in_channels = in_channels
+        self.edge_dim = edge_dim
+        self.pos = pos
+        self.graphs = _graphs_of_blocks(graph, graph_args or {}, num_blocks, max_dilation)
+        self.relative = None
+        if pos == "relative":
+            self.relative = RelativePosition(pos_dim, max(channels // 4, 8))
+            edge_dim = (edge_dim or 0) + self.relative.out_channels
+        self.embed = nn.Sequential(
+            nn.Linear(in_channels, channels, bias=False), nn.BatchNorm1d(channels)
+        )
+        self.blocks = nn.ModuleList(
+            Grapher(
+                channels,
+                ffn_ratio=ffn_ratio,
+                pos_kernel=pos_kernel if pos == "conv" else None,
+                pos_axes=pos_dim,
+                drop_path=drop_path * n / max(num_blocks - 1, 1),
+                layer_scale=layer_scale,
+                conv=make_aggregation(
+                    aggregation, channels, heads, edge_dim, **(aggregation_args or {})
+                ),
+            )
+            for n in range(num_blocks)
+        )
+        self.pool = MultiAggregation([aggregation_resolver(name) for name in pool])
+        width = channels * {"graph": len(pool), "node": 1, "edge": 2}[level]
+        self.head = nn.Sequential(
+            nn.Linear(width, channels),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(channels, out_channels),
+        )
+
+    def forward(self, data: Data) -> Tensor:
+        """The outputs of a graph or batch of graphs."""
+        x = self.forward_features(data)
+        if self.level == "graph":
+            x = self.pool(x, _batch(data), dim_size=_num_graphs(data))
+        elif self.level == "edge":
+            source, target = self._field(data, "edge_label_index")
+            x = torch.cat([x[source], x[target]], -1)
+        return self.head(x)
+
+    def forward_features(self, data: Data) -> Tensor:
+        """The nodes' features behind the last block, (N, ``channels``)."""
+        x = self._field(data, "x")
+        if x.dim() != 2 or x.size(1) != self.in_channels:
+            raise InputError(
+                f"expected node features x of shape (N, {self.in_channels}) (got {tuple(x.shape)})"
+            )
+        x = self.embed(x)
+        batch = _batch(data) if _num_graphs(data) > 1 else None
+        size = lattice_size(data) if self.pos == "conv" else None
+        graph: Adjacency | None = None
+        edge_attr = None
+        for block, constructor in zip(self.blocks, self.graphs, strict=True):
+            if graph is None or getattr(constructor, "of", None) == "x":
+                graph = self._graph(constructor, data, x, batch)
+                graph, edge_attr = self._edge_features(graph, constructor, data)
+            x = block(x, graph, edge_attr, batch, size)
+        return x
+
+    def _graph(
+        self, constructor: GraphConstructor | None, data: Data, x: Tensor, batch: Tensor | None
+    ) -> Adjacency:
+        if constructor is None:
+            return self._field(data, "edge_index")
+        if getattr(constructor, "of", None) == "x":
+            return constructor.graph(Data(x=x, batch=batch))
+        return constructor.graph(data)
+
+    def _edge_features(
+        self, graph: Adjacency, constructor: GraphConstructor | None, data: Data
+    ) -> tuple[Adjacency, Tensor | None]:
+        """The graph and the features of its edges, and of their relative positions."""
+        features = []
+        if self.edge_dim is not None:
+            if constructor is not None:
+                raise InputError(
+                    "expected edge_dim for the edges at hand only (got a graph constructor too)"
+                )
+            edge_attr = self._field(data, "edge_attr")
+            features.append(edge_attr.view(len(edge_attr), -1))
+        if self.relative is not None:
+            graph = to_edge_list(graph).edge_index
+            features.append(self.relative(self._field(data, "pos"), graph))
+        return graph, torch.cat(features, -1) if features else None
+
+    @staticmethod
+    def _field(data: Data, name: str) -> Any:
+        value = data.get(name)
+        if value is None:
+            raise InputError(f"expected a graph with the field {name} (got {data})")
+        return value
+
+
+class RelativePosition(nn.Module):
+    """Where an edge's source lies, seen from its target, through a perceptron.
+
+    Args:
+        pos_dim: Coordinates of a position.
+        out_channels: Size of the code.
+
+    Shapes:
+        - **input:** positions (N, ``pos_dim``), edges (2, E)
+        - **output:** (E, ``out_channels``)
+    """
+
+    def __init__(self, pos_dim: int, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.mlp = nn.Sequential(
+            nn.Linear(pos_dim, out_channels), nn.GELU(), nn.Linear(out_channels, out_channels)
+        )
+
+    def forward(self, pos: Tensor, edge_index: Tensor) -> Tensor:
+        """The code of each edge."""
+        source, target = edge_index
+        return self.mlp(pos[source] - pos[target])
+
+
+def _graphs_of_blocks(
+    name: str | None, args: dict[str, Any], num_blocks: int, max_dilation: int
+) -> list[GraphConstructor | None]:
+    if name is None:
+        return [None] * num_blocks
+    if max_dilation == 1:
+        return [make_graph(name, **args)] * num_blocks
+    return [
+        make_graph(name, **args, dilation=min(n // 4 + 1, max_dilation)) for n in range(num_blocks)
+    ]
+
+
+def _num_graphs(data: Data) -> int:
+    if isinstance(data, Batch):
+        return data.num_graphs
+    batch = data.get("batch")
+    return 1 if batch is None or not len(batch) else int(batch.max()) + 1
+
+
+def _batch(data: Data) -> Tensor:
+    batch = data.get("batch")
+    return data.x.new_zeros(data.x.size(0), dtype=torch.long) if batch is None else batch
+
+
+def vig_tiny(in_channels: int, out_channels: int, **kwargs: Any) -> ViG:
+    """ViG-Ti: 12 blocks of width 192; by default 9 neighbours among the features.
+
+    Args:
+        in_channels: Size of each node feature; 768 for patches of 16 x 16 colour pixels.
+        out_channels: Number of outputs.
+        **kwargs: Further arguments of :class:`ViG`.
+    """
+    return _sized(in_channels, out_channels, 192, 12, kwargs)
+
+
+def vig_small(in_channels: int, out_channels: int, **kwargs: Any) -> ViG:
+    """ViG-S: 16 blocks of width 320; otherwise as :func:`vig_tiny`."""
+    return _sized(in_channels, out_channels, 320, 16, kwargs)
+
+
+def vig_base(in_channels: int, out_channels: int, **kwargs: Any) -> ViG:
+    """ViG-B: 16 blocks of width 640; otherwise as :func:`vig_tiny`."""
+    return _sized(in_channels, out_channels, 640, 16, kwargs)
+
+
+def _sized(
+    in_channels: int, out_channels: int, channels: int, num_blocks: int, kwargs: dict[str, Any]
+) -> ViG:
+    # 196 nodes at 224 x 224: with 9 neighbours a dilation beyond 196 // 9 would run out of nodes.
+    features: dict[str, Any] = {"graph": "knn", "max_dilation": 196 // 9}
+    features["graph_args"] = {"k": 9, "of": "x", "cosine": True}
+    given = kwargs if "graph" in kwargs else {**features, **kwargs}
+    return ViG(in_channels, out_channels, channels, num_blocks, **given)

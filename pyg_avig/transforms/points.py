@@ -1,0 +1,134 @@
+"""From a point cloud to a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from pyg_avig.errors import InputError
+
+
+@functional_transform("points_to_graph")
+class PointsToGraph(BaseTransform):
+    r"""Make a graph of a point cloud, one node a point.
+
+    Takes a ``Data`` with ``pos`` (N, 3) and, if there are any, ``normal`` (N, 3) and ``color``
+    (N, 3), or a tensor of positions (N, 3). All are floats, kept as they are; ``color`` may
+    also be uint8, scaled to [0, 1].
+
+    Gives a ``Data`` with
+
+    - ``pos``, ``normal`` and ``color`` of the points that were drawn, (M, 3);
+    - ``x``: those of the three that there are, side by side in this order, (M, 3 to 9);
+    - ``edge_index``, (2, E), if ``graph`` is given;
+    - all other fields: tensors whose first dimension is N belong to the points and are drawn
+      with them, the rest is kept. (One lone point shares its fields with the cloud: they are
+      kept.)
+
+    Args:
+        num_points: Draw this many points at random, from torch's global generator; without
+            replacement, unless the cloud has fewer. ``None`` keeps all, in their order.
+        normalize: Centre the drawn points at their mean, and scale them such that the farthest
+            has distance 1. Points that coincide are only centred.
+        graph: Sets ``edge_index``, as :class:`~pyg_avig.graphs.KNN` does; called last.
+
+    Raises:
+        InputError: If a field is missing, has another shape or dtype, or holds NaN or infinity;
+            if points with edges are to be drawn; if ``graph`` sets no edges.
+    """
+
+    def __init__(
+        self,
+        num_points: int | None = None,
+        normalize: bool = True,
+        graph: Callable[[Data], Data] | None = None,
+    ) -> None:
+        if num_points is not None and (type(num_points) is not int or num_points < 1):
+            raise InputError(f"num_points must be a positive int or None (got {num_points!r})")
+        if graph is not None and not callable(graph):
+            raise InputError(f"graph must be a transform or None (got {graph!r})")
+        self.num_points = num_points
+        self.normalize = normalize
+        self.graph = graph
+
+    def forward(self, data: Any) -> Data:
+        """Transform one cloud."""
+        data = Data(pos=data) if isinstance(data, Tensor) else data
+        if not isinstance(data, Data) or isinstance(data, Batch):
+            raise InputError(
+                f"expected one cloud, a Data or a tensor (N, 3) (got {type(data).__name__})"
+            )
+        if data.get("pos") is None:
+            raise InputError(f"expected a Data with the field `pos` (got {data})")
+        data.pos = _checked("pos", data.pos)
+        fields = ["pos"]
+        for name in ("normal", "color"):
+            if data.get(name) is not None:
+                data[name] = _checked(name, data[name], like=data.pos)
+                fields.append(name)
+
+        if self.num_points is not None:
+            _draw(data, fields, self.num_points)
+        if self.normalize:
+            data.pos = _unit_ball(data.pos)
+        data.x = torch.cat([data[name] for name in fields], dim=1)
+        if self.graph is not None:
+            data = self.graph(data)
+            if not isinstance(data, Data) or data.get("edge_index") is None:
+                raise InputError(f"expected graph to set `edge_index` (got {data} from it)")
+        return data
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.__class__.__name__}(num_points={self.num_points}, "
+            f"normalize={self.normalize}, graph={self.graph})"
+        )
+
+
+def _checked(name: str, value: Any, like: Tensor | None = None) -> Tensor:
+    """A finite float tensor (N, 3), of the size and dtype of ``like``."""
+    shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    size = "N" if like is None else like.size(0)
+    if not isinstance(value, Tensor) or value.dim() != 2 or value.size(1) != 3 or not len(value):
+        raise InputError(f"expected {name} of shape ({size}, 3), one point or more (got {shape})")
+    if like is not None and len(value) != len(like):
+        raise InputError(f"expected {name} of shape ({size}, 3), as pos has (got {shape})")
+    if name == "color" and value.dtype == torch.uint8:
+        value = value / 255
+    if not value.is_floating_point():
+        raise InputError(f"expected {name} of a float dtype (got {value.dtype})")
+    if bad := int((~value.isfinite()).any(dim=1).sum()):
+        raise InputError(f"expected finite {name} (got NaN or infinity in {bad} of the points)")
+    return value if like is None else value.to(like.dtype)
+
+
+def _draw(data: Data, fields: list[str], num_points: int) -> None:
+    """Keep ``num_points`` random points and what belongs to them."""
+    if data.get("edge_index") is not None:
+        raise InputError(
+            "expected points without edges, if some are to be drawn (got edge_index of shape "
+            f"{tuple(data.edge_index.shape)}); let `graph` set the edges"
+        )
+    size, device = data.pos.size(0), data.pos.device
+    if num_points <= size:
+        index = torch.randperm(size, device=device)[:num_points]
+    else:
+        index = torch.randint(size, (num_points,), device=device)
+    for name, value in list(data):
+        own = isinstance(value, Tensor) and value.dim() > 0 and len(value) == size > 1
+        if own or name in fields:
+            data[name] = value[index]
+
+
+def _unit_ball(pos: Tensor) -> Tensor:
+    centred = pos - pos.mean(dim=0)
+    radius = centred.norm(dim=1).max()
+    # What the mean leaves of points that coincide is rounding, and not to be blown up.
+    rounding = 8 * torch.finfo(pos.dtype).eps * pos.abs().max()
+    return centred / radius if radius > rounding else torch.zeros_like(pos)

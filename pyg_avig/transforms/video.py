@@ -1,0 +1,161 @@
+"""From a clip of video to a graph on an SVGA lattice of three axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from pyg_avig.errors import InputError
+from pyg_avig.graphs.axial import AxialGraph
+
+
+@functional_transform("video_to_graph")
+class VideoToGraph(BaseTransform):
+    r"""Cut a clip into tubelets, one node each, joined as SVGA joins them, in time too.
+
+    A tubelet is a box of a few frames by a patch of pixels, as in `"ViViT: A Video Vision
+    Transformer" <https://arxiv.org/abs/2103.15691>`_. The graph is that of
+    :class:`~pyg_avig.graphs.AxialGraph` with the axes (time, row, column); see there for its
+    source. SVGA on three axes is ours.
+
+    Takes a clip, a pair (clip, y), or a ``Data`` with the clip in ``data.clip`` (all its other
+    fields are kept). A clip is a tensor (T, C, H, W), or (1, T, C, H, W) as a data set keeps
+    it, of dtype uint8 (scaled to [0, 1]) or float (kept as it is).
+
+    Gives a ``Data`` with
+
+    - ``x``: the tubelets, (N, C * P_t * P_h * P_w), each flattened channel by channel, and
+      each channel frame by frame;
+    - ``pos``: their centres (time, row, column), (N, 3), in frames and pixels, and
+      ``edge_index``, (2, E), unless ``edges=False``; shared by all clips of a size, so do not
+      write into them;
+    - ``lattice_size`` and ``tubelet_size``: tuples (times, rows, columns); a ``Batch`` holds a
+      list of them, one a graph;
+    - ``y``, if it was given.
+
+    Nodes are numbered row-major: by time, then row, then column.
+
+    Args:
+        tubelet_size: Side of a tubelet in frames and pixels alike, or (frames, height, width).
+        stride: The K of SVGA on the lattice of tubelets, or one per axis.
+        edges: ``False`` leaves edges and positions implicit, for models that read the lattice;
+            batches are then smaller and collated faster.
+        difference: Take from each frame the one before it, and make the first one zeros, so
+            that ``x`` shows what moves.
+
+    Raises:
+        InputError: If the clip has another shape or dtype, holds NaN or infinity, or is
+            not a whole number of tubelets.
+    """
+
+    def __init__(
+        self,
+        tubelet_size: int | tuple[int, int, int] = (2, 8, 8),
+        stride: int | tuple[int, int, int] = 2,
+        edges: bool = True,
+        difference: bool = False,
+    ) -> None:
+        self.tubelet_size = _triple("tubelet_size", tubelet_size)
+        self.stride = _triple("stride", stride)
+        self.edges = edges
+        self.difference = difference
+        self._lattices: dict[tuple[int, int, int], tuple[AxialGraph, Tensor]] = {}
+
+    def forward(self, data: Any) -> Data:
+        """Transform one clip."""
+        if isinstance(data, Data):
+            if data.get("clip") is None:
+                raise InputError(f"expected a Data with the field `clip` (got {data})")
+            out, clip = data, data.clip
+            del out.clip
+        elif isinstance(data, (tuple, list)):
+            if len(data) != 2:
+                raise InputError(f"expected a clip or a pair (clip, y) (got {len(data)} items)")
+            clip, y = data
+            out = Data() if y is None else Data(y=_labels(y))
+        else:
+            out, clip = Data(), data
+
+        clip = _to_tensor(clip)
+        if self.difference:
+            clip = torch.cat([torch.zeros_like(clip[:1]), clip.diff(dim=0)])
+        x, size = self._tubelets(clip)
+        out.x = x
+        if self.edges:
+            graph, out.pos = self._lattice(size)
+            out.edge_index = graph.edge_index
+        out.lattice_size, out.tubelet_size = size, self.tubelet_size
+        return out
+
+    def _tubelets(self, clip: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+        frames, channels, height, width = clip.shape
+        p_t, p_h, p_w = self.tubelet_size
+        if frames % p_t or height % p_h or width % p_w or 0 in clip.shape:
+            raise InputError(
+                f"expected a clip of a whole number of {p_t} x {p_h} x {p_w} tubelets (got "
+                f"{frames} frames of {height} x {width} pixels); crop or resize it first"
+            )
+        size = times, rows, columns = frames // p_t, height // p_h, width // p_w
+        boxes = clip.reshape(times, p_t, channels, rows, p_h, columns, p_w)
+        boxes = boxes.permute(0, 3, 5, 2, 1, 4, 6)
+        # A clone, as a reshape may be a view, and the nodes are not the clip's.
+        nodes = boxes.clone(memory_format=torch.contiguous_format)
+        return nodes.view(times * rows * columns, -1), size
+
+    def _lattice(self, size: tuple[int, int, int]) -> tuple[AxialGraph, Tensor]:
+        if size not in self._lattices:
+            with torch.inference_mode(False):  # It outlives this call.
+                centres = [
+                    torch.arange(n, device="cpu") * p + (p - 1) / 2
+                    for n, p in zip(size, self.tubelet_size, strict=True)
+                ]
+                pos = torch.cartesian_prod(*centres)
+            self._lattices[size] = AxialGraph(size, self.stride), pos
+        return self._lattices[size]
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.__class__.__name__}(tubelet_size={self.tubelet_size}, "
+            f"stride={self.stride}, edges={self.edges}, difference={self.difference})"
+        )
+
+
+def _to_tensor(clip: Any) -> Tensor:
+    """A float tensor (T, C, H, W), finite."""
+    if not isinstance(clip, Tensor):
+        raise InputError(f"expected a clip as a tensor (T, C, H, W) (got {type(clip).__name__})")
+    if clip.dim() == 5 and len(clip) == 1:
+        clip = clip[0]
+    if clip.dim() != 4:
+        raise InputError(f"expected a clip of shape (T, C, H, W) (got {tuple(clip.shape)})")
+    if clip.dtype == torch.uint8:
+        return clip.float() / 255
+    if not clip.is_floating_point():
+        raise InputError(f"expected a clip of dtype uint8 or float (got {clip.dtype})")
+    # NaN and infinity show in the sum too, and are found there much faster.
+    if not clip.sum().isfinite() and (bad := int((~clip.isfinite()).sum())):
+        raise InputError(f"expected finite pixels (got NaN or infinity in {bad} of them)")
+    return clip
+
+
+def _labels(y: Any) -> Tensor:
+    try:
+        return y if isinstance(y, Tensor) else torch.tensor([y])
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"expected y as a number or a tensor (got {y!r})") from None
+
+
+def _triple(name: str, value: int | tuple[int, int, int]) -> tuple[int, int, int]:
+    triple = (value, value, value) if isinstance(value, int) else value
+    if (
+        not isinstance(triple, (tuple, list))
+        or len(triple) != 3
+        or not all(isinstance(v, int) and v > 0 for v in triple)
+    ):
+        raise InputError(f"{name} must be a positive int or three of them (got {value!r})")
+    return triple[0], triple[1], triple[2]

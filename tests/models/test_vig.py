@@ -1,0 +1,149 @@
+import pytest
+import torch
+from torch_geometric.data import Batch, Data
+from torch_geometric.utils import erdos_renyi_graph
+
+from pyg_avig import AxialGraph, InputError
+from pyg_avig.graphs import graph_names
+from pyg_avig.models.vig import ViG, vig_base, vig_small, vig_tiny
+from pyg_avig.nn import aggregation_names
+from pyg_avig.transforms import ImageToGraph
+
+
+def molecule(nodes, seed=0):
+    torch.manual_seed(seed)
+    edges = erdos_renyi_graph(nodes, 0.4)
+    return Data(
+        x=torch.randn(nodes, 5),
+        pos=torch.randn(nodes, 3),
+        edge_index=edges,
+        edge_attr=torch.randn(edges.size(1), 2),
+        edge_label_index=torch.tensor([[0, 1], [1, 0]]),
+    )
+
+
+GRAPHS = [molecule(n, n) for n in (3, 7, 12)]
+SMALL = {"in_channels": 5, "out_channels": 4, "channels": 8, "num_blocks": 2}
+
+
+@pytest.mark.parametrize("aggregation", aggregation_names())
+@pytest.mark.parametrize(
+    ("level", "outputs"), [("graph", 3), ("node", 3 + 7 + 12), ("edge", 2 * 3)]
+)
+def test_a_batch_gives_what_its_graphs_give(level, outputs, aggregation):
+    model = ViG(
+        **SMALL, level=level, aggregation=aggregation, edge_dim=2, pos="relative", pos_dim=3
+    )
+    model.eval()
+    whole = model(Batch.from_data_list(GRAPHS))
+    assert whole.shape == (outputs, 4)
+    alone = torch.cat([model(graph) for graph in GRAPHS])
+    assert torch.allclose(whole, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(set(graph_names()) - {"degraded", "expander"}))
+def test_any_graph_constructor(name):
+    transform = ImageToGraph(patch_size=2)
+    batch = Batch.from_data_list([transform(torch.rand(3, 8, 10)) for _ in range(2)])
+    model = ViG(12, 4, 8, 2, graph=name, pos="conv", pos_kernel=3).eval()
+    out = model(batch)
+    alone = torch.cat([model(graph) for graph in batch.to_data_list()])
+    if name != "knn":  # Of pixels equally far away any may be taken.
+        assert torch.allclose(out, alone, atol=1e-5)
+    assert out.shape == (2, 4)
+
+
+def test_a_lattice_is_not_turned_into_edges(monkeypatch):
+    monkeypatch.setattr(AxialGraph, "edge_index", property(lambda self: 1 / 0))
+    transform = ImageToGraph(patch_size=2, edges=False)
+    batch = Batch.from_data_list([transform(torch.rand(3, 8, 10)) for _ in range(2)])
+    assert ViG(12, 4, 8, 2, graph="axial", pos="conv").eval()(batch).shape == (2, 4)
+
+
+def test_nearest_features_are_found_anew_in_each_block_and_dilated():
+    model = ViG(5, 4, 8, 9, graph="knn", graph_args={"k": 2, "of": "x"}, max_dilation=2).eval()
+    assert [graph.dilation for graph in model.graphs] == [1] * 4 + [2] * 5
+    graphs = []
+    for block in model.blocks:
+        block.register_forward_pre_hook(lambda module, args: graphs.append(args[1]))
+    model(Batch.from_data_list(GRAPHS))
+    assert len({tuple(graph.flatten().tolist()) for graph in graphs}) > 2
+
+
+def test_clips_have_a_convolution_of_three_axes():
+    nodes = torch.randn(2 * 24, 5)
+    clip = Data(x=nodes[:24], lattice_size=(2, 3, 4))
+    batch = Batch.from_data_list([clip, Data(x=nodes[24:], lattice_size=(2, 3, 4))])
+    model = ViG(**SMALL, graph="axial", pos="conv", pos_dim=3, pos_kernel=3).eval()
+    assert model(batch).shape == (2, 4)
+    assert not torch.allclose(
+        model(clip), model(Data(x=nodes[:24].flip(0), lattice_size=(2, 3, 4)))
+    )
+
+
+def test_pools_are_joined():
+    model = ViG(**SMALL, pool=["mean", "max"]).eval()
+    assert model.head[0].in_features == 16
+    assert model(Batch.from_data_list(GRAPHS)).shape == (3, 4)
+
+
+def test_a_graph_without_edges_or_with_a_batch_of_ones_own():
+    model = ViG(**SMALL).eval()
+    empty = torch.empty(2, 0, dtype=torch.long)
+    assert model(Data(x=torch.randn(1, 5), edge_index=empty)).shape == (1, 4)
+    data = Data(x=torch.randn(4, 5), edge_index=empty, batch=torch.tensor([0, 0, 1, 1]))
+    assert model(data).shape == (2, 4)
+
+
+def test_it_learns_and_drops_paths():
+    model = ViG(**SMALL, drop_path=0.5)
+    batch, y = Batch.from_data_list(GRAPHS * 4), torch.tensor([0, 1, 2] * 4)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(batch), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 < losses[0]
+
+
+# Parameters in millions: analytic, W^2 (3 + 2 + 8) a block, the rest being small.
+@pytest.mark.parametrize(("make", "blocks", "width"), [(vig_tiny, 12, 192), (vig_small, 16, 320)])
+def test_the_sizes_of_vision_gnn(make, blocks, width):
+    model = make(768, 1000, pos="conv")
+    assert len(model.blocks) == blocks
+    weights = sum(p.numel() for b in model.blocks for p in b.parameters() if p.dim() == 2)
+    assert weights == blocks * width**2 * 13
+    assert model.blocks[0].conv.out_channels == width
+    batch = ImageToGraph(16)(torch.rand(3, 224, 224))
+    assert batch.num_nodes == 196
+    assert model.eval()(batch).shape == (1, 1000)
+
+
+def test_a_graph_of_ones_own_replaces_that_of_vision_gnn():
+    assert vig_base(4, 2, graph=None).graphs == [None] * 16
+
+
+@pytest.mark.parametrize(
+    ("change", "data", "message"),
+    [
+        ({"level": "pixel"}, None, "level must be one of graph, node, edge .got 'pixel'"),
+        ({"pos": "sine"}, None, "pos must be conv, relative or null .got 'sine'"),
+        ({"graph": "web"}, None, "graph must be one of"),
+        ({"aggregation": "web"}, None, "aggregation must be one of"),
+        ({}, Data(x=torch.ones(3, 5)), "the field edge_index"),
+        ({}, Data(x=torch.ones(3, 6)), r"x of shape \(N, 5\) .got \(3, 6\)"),
+        ({"pos": "conv"}, GRAPHS[0], "lattice_size"),
+        ({"pos": "relative"}, Data(x=torch.ones(3, 5), edge_index=torch.ones(2, 1).long()), "pos"),
+        ({"edge_dim": 2, "graph": "knn"}, GRAPHS[0], "edges at hand only"),
+        ({"level": "edge"}, Data(x=torch.ones(3, 5), edge_index=torch.ones(2, 1).long()), "label"),
+    ],
+)
+def test_bad_input_is_named(change, data, message):
+    def run():
+        ViG(**SMALL, **change).eval()(data)
+
+    with pytest.raises(InputError, match=message):
+        run()

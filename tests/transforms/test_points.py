@@ -1,0 +1,131 @@
+import pytest
+import torch
+from torch_geometric.data import Batch, Data
+from torch_geometric.transforms import Compose, RandomJitter
+
+from pyg_avig import InputError
+from pyg_avig.transforms.points import PointsToGraph
+
+
+def cloud(size=20, **fields):
+    return Data(pos=torch.randn(size, 3), **fields)
+
+
+def chain(data):
+    """A stand-in for a graph: each point joined to the next."""
+    nodes = torch.arange(data.pos.size(0))
+    data.edge_index = torch.stack([nodes[:-1], nodes[1:]])
+    return data
+
+
+def test_x_is_what_there_is_in_order():
+    pos, normal, color = torch.randn(3, 20, 3)
+    transform = PointsToGraph(normalize=False)
+    assert torch.equal(transform(pos).x, pos)
+    assert torch.equal(transform(Data(pos=pos, color=color)).x, torch.cat([pos, color], 1))
+    data = transform(Data(color=color, pos=pos, normal=normal))
+    assert torch.equal(data.x, torch.cat([pos, normal, color], 1))
+    assert "edge_index" not in data
+
+
+def test_colours_of_bytes_are_scaled_and_dtypes_follow_pos():
+    color = torch.tensor([[0, 255, 51]], dtype=torch.uint8)
+    data = PointsToGraph()(Data(pos=torch.ones(1, 3).double(), color=color))
+    assert data.x.dtype == torch.float64
+    torch.testing.assert_close(data.color[0].tolist(), [0.0, 1.0, 0.2])
+
+
+def test_draws_points_with_what_belongs_to_them():
+    pos = torch.randn(50, 3)
+    source = Data(pos=pos, normal=2 * pos, part=torch.arange(50), y=torch.tensor([4]), name="a")
+    data = PointsToGraph(20, normalize=False)(source)
+    assert len(set(data.part.tolist())) == 20
+    assert torch.equal(data.pos, pos[data.part])
+    assert torch.equal(data.normal, 2 * data.pos)
+    assert (data.y.tolist(), data.name, data.num_nodes) == ([4], "a", 20)
+    assert source.pos is pos
+    assert "x" not in source
+
+
+def test_draws_with_replacement_only_from_too_few():
+    everything = PointsToGraph(20, normalize=False)(cloud(part=torch.arange(20)))
+    assert sorted(everything.part.tolist()) == list(range(20))
+    assert everything.part.tolist() != list(range(20))
+    more = PointsToGraph(100)(cloud(part=torch.arange(20)))
+    assert more.pos.shape == (100, 3)
+    assert set(more.part.tolist()) <= set(range(20))
+    one = PointsToGraph(4)(Data(pos=torch.ones(1, 3), y=torch.tensor([2])))
+    assert (one.x.shape, one.y.tolist()) == ((4, 3), [2])
+
+
+def test_draws_follow_torchs_generator():
+    data, transform = cloud(), PointsToGraph(5)
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(transform(data).pos)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_normalizes_what_was_drawn(dtype):
+    pos = torch.randn(200, 3, dtype=dtype) * torch.tensor([1, 10, 100]) + 1000
+    for num_points in (None, 50):
+        data = PointsToGraph(num_points)(pos)
+        torch.testing.assert_close(data.pos.mean(0), torch.zeros(3, dtype=dtype), atol=1e-4, rtol=0)
+        torch.testing.assert_close(data.pos.norm(dim=1).max().item(), 1.0)
+        assert torch.equal(data.x, data.pos)
+    kept = PointsToGraph()(pos).pos
+    stretch = (kept[1:] - kept[0]) / (pos[1:] - pos[0])
+    torch.testing.assert_close(stretch, stretch[:1, :1].expand_as(stretch), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("value", [0.0, 0.1, -1234.567])
+def test_points_that_coincide_are_centred(size, value):
+    assert torch.equal(PointsToGraph()(torch.full((size, 3), value)).x, torch.zeros(size, 3))
+
+
+def test_graph_comes_last():
+    data = PointsToGraph(5, graph=chain)(cloud(y=torch.tensor([1])))
+    assert data.edge_index.tolist() == [[0, 1, 2, 3], [1, 2, 3, 4]]
+    assert data.validate()
+    composed = Compose([RandomJitter(0.1), PointsToGraph(5), chain])(cloud())
+    assert composed.num_edges == 4
+    text = "PointsToGraph(num_points=5, normalize=True, graph=None)"
+    assert str(PointsToGraph(5)) == text
+
+
+def test_bad_points():
+    good = torch.randn(4, 3)
+    bad = good.clone()
+    bad[1, 2], bad[3, 0] = torch.nan, torch.inf
+    for data, message in (
+        (bad, "finite pos .got NaN or infinity in 2 of the points"),
+        (Data(pos=good, normal=bad), "finite normal"),
+        (Data(pos=good, color=bad), "finite color"),
+        (torch.randn(4, 2), r"pos of shape \(N, 3\), one point or more \(got \(4, 2\)\)"),
+        (torch.randn(0, 3), r"one point or more \(got \(0, 3\)\)"),
+        (torch.randn(3), r"\(got \(3,\)\)"),
+        (torch.ones(4, 3).long(), "pos of a float dtype .got torch.int64"),
+        (Data(pos=good.tolist()), "got list"),
+        (Data(pos=good, normal=torch.randn(5, 3)), r"normal of shape \(4, 3\), as pos has"),
+        (Data(pos=good, normal=good.byte()), "normal of a float dtype"),
+        (Data(x=good), "the field `pos`"),
+        ("chair.obj", r"one cloud.*\(got str\)"),
+        (Batch.from_data_list([Data(pos=good)] * 2), "one cloud"),
+        (chain(Data(pos=good)), r"without edges.*\(2, 3\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            PointsToGraph(2)(data)
+
+
+def test_bad_options():
+    for num_points in (0, -1, 2.0, True, "many"):
+        with pytest.raises(InputError, match="num_points must be a positive int or None"):
+            PointsToGraph(num_points)
+    with pytest.raises(InputError, match="graph must be a transform"):
+        PointsToGraph(graph="knn")
+    with pytest.raises(InputError, match="graph to set `edge_index`"):
+        PointsToGraph(graph=lambda data: data)(cloud())
