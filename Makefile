@@ -28,13 +28,14 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml tools/install_data
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "expected Python 3.10 or newer (got $$($(PYTHON) --version 2>&1)); try make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "Installing PyTorch, PyTorch Geometric and the rest into $(VENV); a few minutes, about 6 GB."
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	tools/install_data $(BIN)/python
 	@touch $@
 
 clean:

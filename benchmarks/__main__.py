@@ -1,13 +1,15 @@
-"""`python -m benchmarks ops | growth | models | loader | seeds`: tables, and JSON beside it."""
+"""`python -m benchmarks ops | growth | models | loader | seeds | accuracy`: tables, and JSON."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 
 import torch
 from jsonargparse import auto_cli
 
+from benchmarks import accuracy as accuracy_module
 from benchmarks import growth as growth_module
 from benchmarks import loader as loader_module
 from benchmarks import models as models_module
@@ -105,6 +107,31 @@ def seeds(name: str, configs: list[str], number: int = 3, options: list[str] | N
     print(f"\nwritten: {save(name, torch.device('cpu'), rows)}")
 
 
+def accuracy(
+    domain: str,
+    number: int = 5,
+    rivals: list[str] | None = None,
+    max_epochs: int | None = None,
+    threads: int = 2,
+) -> None:
+    """Cross-attention against other aggregations, in the same model with the same budget.
+
+    Args:
+        domain: Folder of the config under configs/: pbmc68k, furniture, playback, freesolv or
+            mouse_connectomes.
+        number: Number of seeds; where the data are dealt into folds, of folds.
+        rivals: Some of the aggregations; by default all.
+        max_epochs: In place of the config's.
+        threads: CPU threads.
+    """
+    where = _begin("cpu", threads)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    names = rivals or list(accuracy_module.RIVALS)
+    rows = accuracy_module.accuracy(f"configs/{domain}/vig.yaml", number, names, max_epochs)
+    print(f"\n{domain}\n\n" + "\n".join(accuracy_module.report(rows)))
+    print(f"\nwritten: {save(f'accuracy-{domain}', where, rows)}")
+
+
 def _begin(device: str, threads: int) -> torch.device:
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -116,5 +143,15 @@ def _begin(device: str, threads: int) -> torch.device:
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=r".torch\.jit\.", category=FutureWarning)
     sys.exit(
-        auto_cli({"ops": ops, "growth": growth, "models": models, "loader": loader, "seeds": seeds})
+        auto_cli(
+            {
+                "ops": ops,
+                "growth": growth,
+                "models": models,
+                "loader": loader,
+                "seeds": seeds,
+                "accuracy": accuracy,
+            },
+            as_positional=False,
+        )
     )

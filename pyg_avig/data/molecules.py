@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.utils import from_smiles
@@ -19,6 +18,7 @@ from torch_geometric.utils.smiles import e_map, x_map
 
 from pyg_avig.data.packages import default_root, python_package_file
 from pyg_avig.errors import InputError
+from pyg_avig.transforms import OneHotMolecule
 
 _log = logging.getLogger(__name__)
 
@@ -32,9 +32,8 @@ BOND_FEATURES = tuple(f"{name}={value}" for name, values in e_map.items() for va
 def molecule_graph(smiles: str, with_hydrogen: bool = False) -> Data:
     """The graph of a molecule, features one-hot.
 
-    Atoms and bonds are described as by :func:`torch_geometric.utils.from_smiles`; each of its
-    categorical features becomes as many columns as PyG's vocabulary has values, whether or not
-    they occur, so that any two molecules have the same columns.
+    Atoms and bonds are described as by :func:`torch_geometric.utils.from_smiles`, in columns as
+    :class:`~pyg_avig.transforms.OneHotMolecule` makes them.
 
     Args:
         smiles: The molecule in SMILES notation.
@@ -55,9 +54,7 @@ def molecule_graph(smiles: str, with_hydrogen: bool = False) -> Data:
         raise InputError(f"expected SMILES of a molecule (got {smiles!r}: {error})") from None
     if data.num_nodes == 0:
         raise InputError(f"expected SMILES of a molecule (got {smiles!r})")
-    data.x = _one_hot(data.x, x_map)
-    data.edge_attr = _one_hot(data.edge_attr, e_map)
-    return data
+    return OneHotMolecule()(data)
 
 
 class FreeSolvMolecules(InMemoryDataset):
@@ -150,11 +147,6 @@ class FreeSolvMolecules(InMemoryDataset):
             name: index.sort().values
             for name, index in (("train", train), ("val", val), ("test", test))
         }
-
-
-def _one_hot(values: Tensor, vocabularies: dict[str, list[Any]]) -> Tensor:
-    columns = zip(values.unbind(1), vocabularies.values(), strict=True)
-    return torch.cat([F.one_hot(column, len(words)) for column, words in columns], 1).float()
 
 
 def _read(path: Path) -> list[tuple[str, float]]:

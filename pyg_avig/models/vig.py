@@ -23,6 +23,7 @@ from pyg_avig.graphs.adjacency import to_edge_list
 from pyg_avig.nn import Grapher, make_aggregation
 
 LEVELS = ("graph", "node", "edge")
+POS_CHANNELS = 8  # Few, as CrossAttnConv expands edge features that are smaller than a head.
 
 
 class ViG(nn.Module):
@@ -99,7 +100,7 @@ class ViG(nn.Module):
         self.graphs = _graphs_of_blocks(graph, graph_args or {}, num_blocks, max_dilation)
         self.relative = None
         if pos == "relative":
-            self.relative = RelativePosition(pos_dim, max(channels // 4, 8))
+            self.relative = RelativePosition(pos_dim, POS_CHANNELS)
             edge_dim = (edge_dim or 0) + self.relative.out_channels
         self.embed = nn.Sequential(
             nn.Linear(in_channels, channels, bias=False), nn.BatchNorm1d(channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pyg_avig.errors import InputError
 from pyg_avig.train.export import NEEDED, read_export, write_export, written_whole
 from pyg_avig.train.image_classifier import ImageClassifier
+from pyg_avig.train.recipe import Recipe
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -29,8 +31,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint of :class:`ImageClassifier`; runs none of its code.
+def read_checkpoint(path: str | Path, needed: Collection[str] = NEEDED) -> dict[str, Any]:
+    """The content of a checkpoint of a :class:`Recipe`; runs none of its code.
+
+    Args:
+        path: The file.
+        needed: Hyperparameters that it must hold; by default those of an
+            :class:`ImageClassifier`.
 
     Raises:
         InputError: If the file is missing, broken, or of something else.
@@ -46,27 +53,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     hparams = content.get("hyper_parameters") if isinstance(content, dict) else None
     if (
         not isinstance(hparams, dict)
-        or not NEEDED <= hparams.keys()
+        or not hparams.keys() >= set(needed)
         or not isinstance(content.get("state_dict"), dict)
     ):
         raise InputError(
-            f"{path}: expected a checkpoint of `pyg-avig fit`, with the model's name, its "
-            "classes and its input transform among the hyperparameters (got another)"
+            f"{path}: expected a checkpoint of `pyg-avig fit`, with the hyperparameters "
+            f"{', '.join(sorted(needed))} (got another)"
         )
     return content
 
 
-def load_weights(classifier: ImageClassifier, content: dict[str, Any], path: str | Path) -> None:
-    """Fill a classifier with a checkpoint's weights.
+def load_weights(module: Recipe, content: dict[str, Any], path: str | Path) -> None:
+    """Fill a module with a checkpoint's weights.
 
     Raises:
         InputError: If they are another model's.
     """
     try:
-        classifier.load_state_dict(content["state_dict"])
+        module.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        name = classifier.hparams["name"]
+        name = module.hparams.get("name", type(module.model).__name__)
         raise InputError(f"{path}: expected the weights of {name} ({reason})") from None
 
 

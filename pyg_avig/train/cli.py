@@ -115,7 +115,7 @@ class CLI(LightningCLI):
             if self.subcommand != "fit":
                 raise InputError(f"{self.subcommand} needs a checkpoint: add --ckpt_path FILE")
             return
-        content = read_checkpoint(path)
+        content = read_checkpoint(path, self.model.same_in_checkpoints)
         theirs, ours = content["hyper_parameters"], self.model.hparams
         same = list(self.model.same_in_checkpoints)
         if self.subcommand == "fit":

@@ -1,7 +1,16 @@
 """From tensors to graphs."""
 
 from pyg_avig.transforms.image import GraphToImage, ImageToGraph
-from pyg_avig.transforms.points import PointsToGraph
+from pyg_avig.transforms.molecule import OneHotMolecule
+from pyg_avig.transforms.points import PointPatches, PointsToGraph, RandomMirror
 from pyg_avig.transforms.video import VideoToGraph
 
-__all__ = ["GraphToImage", "ImageToGraph", "PointsToGraph", "VideoToGraph"]
+__all__ = [
+    "GraphToImage",
+    "ImageToGraph",
+    "OneHotMolecule",
+    "PointPatches",
+    "PointsToGraph",
+    "RandomMirror",
+    "VideoToGraph",
+]

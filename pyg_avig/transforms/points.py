@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
@@ -36,7 +36,7 @@ class PointsToGraph(BaseTransform):
             replacement, unless the cloud has fewer. ``None`` keeps all, in their order.
         normalize: Centre the drawn points at their mean, and scale them such that the farthest
             has distance 1. Points that coincide are only centred.
-        graph: Sets ``edge_index``, as :class:`~pyg_avig.graphs.KNN` does; called last.
+        graph: Sets ``edge_index``, as :class:`~pyg_avig.graphs.KNNEdges` does; called last.
 
     Raises:
         InputError: If a field is missing, has another shape or dtype, or holds NaN or infinity;
@@ -47,7 +47,7 @@ class PointsToGraph(BaseTransform):
         self,
         num_points: int | None = None,
         normalize: bool = True,
-        graph: Callable[[Data], Data] | None = None,
+        graph: BaseTransform | None = None,
     ) -> None:
         if num_points is not None and (type(num_points) is not int or num_points < 1):
             raise InputError(f"num_points must be a positive int or None (got {num_points!r})")
@@ -89,6 +89,104 @@ class PointsToGraph(BaseTransform):
             f"{self.__class__.__name__}(num_points={self.num_points}, "
             f"normalize={self.normalize}, graph={self.graph})"
         )
+
+
+@functional_transform("point_patches")
+class PointPatches(BaseTransform):
+    """Gather the points of a cloud into patches, one node each, as images are cut into patches.
+
+    The patches of `"Point-BERT" <https://arxiv.org/abs/2111.14819>`_ (section 3.1): the nearest
+    points around centres that lie as far from one another as can be. Patches overlap.
+
+    Takes a ``Data`` with ``pos`` (N, 3) and optional ``normal`` and ``color``, as
+    :class:`PointsToGraph` gives it. Gives one with
+
+    - ``pos``: the centres, (M, 3);
+    - ``x``: for each patch its centre, then its points, nearest first: their positions against the
+      centre, then their normals and colours, (M, 3 + S * (3 to 9));
+    - all other fields as they were, but those of single points, which are dropped.
+
+    Args:
+        num_patches: M, fewer for a cloud of fewer points.
+        size: Points S of a patch.
+
+    Raises:
+        InputError: If the cloud has fewer than S points, or edges.
+    """
+
+    def __init__(self, num_patches: int = 128, size: int = 16) -> None:
+        for name, value in (("num_patches", num_patches), ("size", size)):
+            if type(value) is not int or value < 1:
+                raise InputError(f"{name} must be a positive int (got {value!r})")
+        self.num_patches = num_patches
+        self.size = size
+
+    def forward(self, data: Data) -> Data:
+        """Transform one cloud."""
+        pos = data.pos
+        if data.get("edge_index") is not None:
+            raise InputError("expected a cloud without edges, to gather its points (got some)")
+        if pos is None or len(pos) < self.size:
+            number = 0 if pos is None else len(pos)
+            raise InputError(f"expected a cloud of at least {self.size} points (got {number})")
+        centres = _far_apart(pos, min(self.num_patches, len(pos)))
+        members = torch.cdist(pos[centres], pos).topk(self.size, largest=False).indices
+        parts = [pos[members] - pos[centres].unsqueeze(1)]
+        parts += [data[name][members] for name in ("normal", "color") if data.get(name) is not None]
+        x = torch.cat([pos[centres], torch.cat(parts, -1).flatten(1)], 1)
+        rest = {
+            name: value
+            for name, value in data.to_dict().items()
+            if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != len(pos)
+        }
+        return Data.from_dict({**rest, "pos": pos[centres], "x": x})
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}(num_patches={self.num_patches}, size={self.size})"
+
+
+def _far_apart(pos: Tensor, number: int) -> Tensor:
+    """Points as far from one another as can be, greedily, from the outermost on."""
+    points = pos.cpu().numpy()  # Many small steps, which cost less in NumPy.
+    offset = points - points.mean(0)
+    chosen = [int(np.einsum("ij,ij->i", offset, offset).argmax())]
+    distance = np.full(len(points), np.inf, points.dtype)
+    while len(chosen) < number:
+        offset = points - points[chosen[-1]]
+        np.minimum(distance, np.einsum("ij,ij->i", offset, offset), out=distance)
+        chosen.append(int(distance.argmax()))
+    return torch.tensor(chosen, device=pos.device)
+
+
+@functional_transform("random_mirror")
+class RandomMirror(BaseTransform):
+    """Mirror a point cloud and its normals along an axis, in half of the cases.
+
+    (PyG's ``RandomFlip`` leaves normals as they are.)
+
+    Args:
+        axis: The coordinate that changes its sign.
+        p: Probability of mirroring, from torch's global generator.
+    """
+
+    def __init__(self, axis: int = 0, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise InputError(f"p must lie in [0, 1] (got {p})")
+        self.axis = axis
+        self.p = p
+
+    def forward(self, data: Data) -> Data:
+        """Transform one point cloud."""
+        if torch.rand(()) < self.p:
+            for name in ("pos", "normal"):
+                if data.get(name) is not None:
+                    sign = torch.ones_like(data[name][0])
+                    sign[self.axis] = -1
+                    data[name] = data[name] * sign
+        return data
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}(axis={self.axis}, p={self.p})"
 
 
 def _checked(name: str, value: Any, like: Tensor | None = None) -> Tensor:

@@ -4,7 +4,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import Compose, RandomJitter
 
 from pyg_avig import InputError
-from pyg_avig.transforms.points import PointsToGraph
+from pyg_avig.transforms.points import PointPatches, PointsToGraph, RandomMirror
 
 
 def cloud(size=20, **fields):
@@ -129,3 +129,52 @@ def test_bad_options():
         PointsToGraph(graph="knn")
     with pytest.raises(InputError, match="graph to set `edge_index`"):
         PointsToGraph(graph=lambda data: data)(cloud())
+
+
+def test_mirroring_takes_the_normals_along():
+    data = Data(pos=torch.randn(5, 3), normal=torch.randn(5, 3), y=torch.tensor([1]))
+    out = RandomMirror(axis=2, p=1.0)(data)
+    for name in ("pos", "normal"):
+        assert torch.equal(out[name][:, :2], data[name][:, :2])
+        assert torch.equal(out[name][:, 2], -data[name][:, 2])
+    assert torch.equal(RandomMirror(p=0.0)(data).pos, data.pos)
+    mirrored = [not torch.equal(RandomMirror()(data).pos, data.pos) for _ in range(50)]
+    assert 10 < sum(mirrored) < 40
+    with pytest.raises(InputError, match=r"p must lie in \[0, 1\] .got 2"):
+        RandomMirror(p=2)
+
+
+def test_patches_are_the_points_around_their_centres():
+    data = PointsToGraph(normalize=False)(cloud(40, normal=torch.randn(40, 3), y=torch.tensor([2])))
+    out = PointPatches(num_patches=6, size=5)(data)
+    assert out.pos.shape == (6, 3)
+    assert out.x.shape == (6, 3 + 5 * 6)
+    assert set(out.keys()) == {"pos", "x", "y"}
+    assert torch.equal(out.x[:, :3], out.pos)
+    near = torch.cdist(out.pos, data.pos).topk(5, largest=False).indices
+    points = out.x[:, 3:].view(6, 5, 6)
+    assert torch.allclose(points[..., :3] + out.pos.unsqueeze(1), data.pos[near], atol=1e-6)
+    assert torch.equal(points[..., 3:], data.normal[near])
+    assert not points[:, 0, :3].any()  # The centre itself comes first.
+
+
+def test_centres_lie_far_apart():
+    clusters = torch.randn(4, 3) * 100
+    data = Data(pos=(clusters.unsqueeze(1) + torch.rand(4, 10, 3)).view(-1, 3))
+    centres = PointPatches(num_patches=4, size=1)(data).pos
+    assert (torch.cdist(clusters, centres) < 2).any(1).all()
+    assert PointPatches(num_patches=99, size=2)(data).num_nodes == 40
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PointPatches(0), "num_patches must be a positive int .got 0"),
+        (lambda: PointPatches(size=2.0), "size must be a positive int .got 2.0"),
+        (lambda: PointPatches(size=9)(cloud(8)), "at least 9 points .got 8"),
+        (lambda: PointPatches(size=2)(chain(cloud(8))), "without edges"),
+    ],
+)
+def test_what_cannot_be_gathered_is_named(make, message):
+    with pytest.raises(InputError, match=message):
+        make()

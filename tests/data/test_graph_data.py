@@ -1,0 +1,157 @@
+import pytest
+import torch
+from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.transforms import BaseTransform
+
+from pyg_avig import InputError
+from pyg_avig.data import GraphData
+
+
+class Graphs(InMemoryDataset):
+    """Graphs made by the test: graph n has n + 2 nodes, whose features are n."""
+
+    def __init__(self, number: int = 20, label=None, **fields):
+        super().__init__()
+        self.data, self.slices = self.collate(
+            [
+                Data(
+                    x=torch.full((n + 2, 4), float(n)),
+                    pos=torch.zeros(n + 2, 3),
+                    edge_index=torch.tensor([[0, 1], [1, 0]]),
+                    edge_attr=torch.ones(2, 5),
+                    y=torch.tensor([n % 3]) if label is None else label(n),
+                    **fields,
+                )
+                for n in range(number)
+            ]
+        )
+
+
+class Folded(Graphs):
+    classes = ("a", "b", "c")
+
+    def split(self, fold=0):
+        return {
+            "train": torch.arange(2, 20),
+            "val": torch.tensor([], dtype=torch.long),
+            "test": torch.tensor([fold]),
+        }
+
+
+class AddOne(BaseTransform):
+    def forward(self, data):
+        data.x = data.x + 1
+        return data
+
+
+class Noise(BaseTransform):
+    def forward(self, data):
+        data.x = data.x + torch.rand(())
+        return data
+
+
+def seen(loader):
+    return sorted(n for batch in loader for n in (batch.ptr.diff() - 2).tolist())
+
+
+def test_a_random_split_is_a_function_of_its_seed():
+    parts = [GraphData(Graphs(), split={"seed": seed}).parts for seed in (0, 0, 1)]
+    parts = [{name: index for name, (_, index) in part.items()} for part in parts]
+    assert parts[0] == parts[1] != parts[2]
+    assert sorted(n for index in parts[0].values() for n in index) == list(range(20))
+    assert {name: len(index) for name, index in parts[0].items()} == {
+        "train": 16,
+        "val": 2,
+        "test": 2,
+    }
+
+
+def test_the_data_sets_own_split():
+    data = GraphData(Folded(), split={"fold": 1}, batch_size=18)
+    assert seen(data.train_dataloader()) == list(range(2, 20))
+    assert data.val_dataloader() == []
+    assert seen(data.test_dataloader()) == [1]
+
+
+def test_a_data_set_that_is_published_in_parts():
+    data = GraphData(Graphs(20), test_dataset=Graphs(3), batch_size=1)
+    assert len(data.parts["val"][1]) == 2
+    assert set(data.parts["val"][1]).isdisjoint(data.parts["train"][1])
+    assert seen(data.test_dataloader()) == [0, 1, 2]
+    data = GraphData(Graphs(20), Graphs(4), Graphs(3))
+    assert {name: len(index) for name, (_, index) in data.parts.items()} == {
+        "train": 20,
+        "val": 4,
+        "test": 3,
+    }
+
+
+def test_what_the_data_say_of_themselves():
+    assert GraphData(Folded()).facts == {
+        "level": "graph",
+        "task": "multiclass",
+        "in_channels": 4,
+        "out_channels": 3,
+        "edge_dim": 5,
+        "pos_dim": 3,
+        "classes": ["a", "b", "c"],
+        "shares": pytest.approx([6 / 18] * 3),
+        "mean": 0.0,
+        "std": 1.0,
+    }
+    facts = GraphData(Graphs(label=lambda n: torch.tensor([float(n)])), task="regression").facts
+    assert facts["out_channels"] == 1
+    assert facts["std"] == pytest.approx(5.9, abs=1)
+    two = Graphs(label=lambda n: torch.tensor([[1.0, 0.0]]))
+    assert GraphData(two, task="multilabel").facts["out_channels"] == 2
+
+
+class Nodes(InMemoryDataset):
+    def __init__(self, **fields):
+        super().__init__()
+        data = Data(
+            x=torch.randn(30, 4),
+            y=torch.arange(30) % 3,
+            edge_index=torch.empty(2, 0, dtype=torch.long),
+            **fields,
+        )
+        self.data, self.slices = self.collate([data])
+
+
+def test_the_nodes_of_one_graph_belong_to_splits():
+    (batch,) = GraphData(Nodes(), level="node").train_dataloader()
+    masks = torch.stack([batch[f"{name}_mask"] for name in ("train", "val", "test")])
+    assert (masks.sum(0) == 1).all()
+    assert masks.sum(1).tolist() == [24, 3, 3]
+    given = {
+        f"{name}_mask": torch.arange(30) % 3 == n for n, name in enumerate(("train", "val", "test"))
+    }
+    (batch,) = GraphData(Nodes(**given), level="node").test_dataloader()
+    assert torch.equal(batch.test_mask, given["test_mask"])
+
+
+def test_graphs_are_augmented_in_training_alone_and_by_the_epoch():
+    data = GraphData(Graphs(), transform=[AddOne()], augment=[Noise()], batch_size=20)
+    (plain,) = data.test_dataloader()
+    assert torch.equal(plain.x % 1, torch.zeros_like(plain.x))
+    loader = data.train_dataloader()
+    first, again = [torch.cat([b.x for b in loader]) for _ in range(2)]
+    assert torch.equal(first, again)
+    assert (first % 1 > 0).all()
+    loader.sampler.set_epoch(1)
+    assert not torch.equal(torch.cat([b.x for b in loader]), first)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GraphData(Graphs(), level="pixel"), "level must be one of .* .got 'pixel'"),
+        (lambda: GraphData(Graphs(), task="ranking"), "task must be one of .* .got 'ranking'"),
+        (lambda: GraphData(Graphs(), split={"fold": 1}), "seed alone .* .got fold"),
+        (lambda: GraphData(Graphs(), level="edge"), "the field edge_label"),
+        (lambda: GraphData(Graphs(), batch_size=0).train_dataloader(), "batch_size .* at least 1"),
+    ],
+)
+def test_bad_input_is_named(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
