@@ -15,13 +15,12 @@ from pyg_avig.data import FreeSolvMolecules
 from pyg_avig.models import ViG
 
 
-def predict(model: torch.nn.Module, molecules) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the model says of molecules, and the truth."""
+def rmse(model: torch.nn.Module, molecules, mean: torch.Tensor, std: torch.Tensor) -> float:
+    """The root mean square error in kcal/mol of a model whose outputs are standardised."""
     model.eval()
     with torch.no_grad():
-        pairs = [(model(batch).view(-1), batch.y) for batch in DataLoader(molecules, 128)]
-    predicted, true = zip(*pairs, strict=True)
-    return torch.cat(predicted), torch.cat(true)
+        errors = [model(b).view(-1) * std + mean - b.y for b in DataLoader(molecules, 128)]
+    return torch.cat(errors).square().mean().sqrt().item()
 
 
 def main(epochs: int = 30) -> dict[str, float]:
@@ -50,20 +49,19 @@ def main(epochs: int = 30) -> dict[str, float]:
             F.mse_loss(model(batch).view(-1), (batch.y - mean) / std).backward()
             optimizer.step()
         schedule.step()
-        predicted, true = predict(model, parts["val"])
-        rmse = (predicted * std + mean - true).square().mean().sqrt().item()
-        if rmse < best:
-            best, weights = rmse, copy.deepcopy(model.state_dict())
-        print(f"epoch {epoch}: RMSE in validation {rmse:.2f} kcal/mol")
+        error = rmse(model, parts["val"], mean, std)
+        if error < best:
+            best, weights = error, copy.deepcopy(model.state_dict())
+        if epoch % 5 == 4:
+            print(f"epoch {epoch}: RMSE in validation {error:.2f} kcal/mol, best {best:.2f}")
 
     model.load_state_dict(weights)
-    predicted, true = predict(model, parts["test"])
     errors = {
-        "model": (predicted * std + mean - true).square().mean().sqrt().item(),
-        "mean of training": (mean - true).square().mean().sqrt().item(),
+        "model": rmse(model, parts["test"], mean, std),
+        "mean of training": (parts["test"].y - mean).square().mean().sqrt().item(),
     }
-    for name, rmse in errors.items():
-        print(f"{name}: RMSE on {len(true)} test molecules {rmse:.2f} kcal/mol")
+    for name, error in errors.items():
+        print(f"{name}: RMSE on {len(parts['test'])} test molecules {error:.2f} kcal/mol")
     return errors
 
 

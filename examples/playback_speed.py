@@ -14,7 +14,7 @@ from pyg_avig.models import ViG
 from pyg_avig.transforms import VideoToGraph
 
 
-def main(epochs: int = 5, limit: int | None = None) -> float:
+def main(epochs: int = 3, limit: int | None = None) -> float:
     """Train on `limit` clips, or all; the accuracy on later parts of the films."""
     torch.manual_seed(0)
     # Two frames by 8 x 8 pixels a node; what moves, not what is seen. The model reads the lattice's

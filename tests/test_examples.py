@@ -5,6 +5,15 @@ import pytest
 import torch
 from train.runs import options
 
+from pyg_avig import InputError
+from pyg_avig.data import (
+    FreeSolvMolecules,
+    Furniture,
+    MouseConnectomes,
+    PBMC68k,
+    PlaybackSpeed,
+)
+
 EXAMPLES = {path.stem: path for path in Path("examples").glob("*.py")}
 
 
@@ -13,6 +22,13 @@ def load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def need(data_set):
+    try:
+        data_set()
+    except InputError as error:  # The package with the data is not installed.
+        pytest.skip(str(error))
 
 
 def test_every_example_is_tested():
@@ -86,8 +102,46 @@ def test_model_sizes():
         assert f"| `attentionvig_{size}` | {parameters:.1f} M | {gmacs:.2f} |" in readme
 
 
+def test_cells():
+    need(PBMC68k)
+    scores = load("cells").main(epochs=20)
+    # Ten types; the largest has a third of the cells.
+    assert scores["accuracy"] > 0.6
+    assert scores["macro F1"] > 0.4
+    # Never told the types of these cells, it weighs those of the same type more.
+    assert scores["conv1, same type"] > scores["conv1, another type"]
+
+
+@pytest.mark.slow
+def test_molecules():
+    need(FreeSolvMolecules)
+    errors = load("molecules").main(epochs=8)
+    assert errors["model"] < 0.6 * errors["mean of training"]
+
+
+@pytest.mark.slow
+def test_point_clouds():
+    need(Furniture)
+    # Eleven classes; the largest has a sixth of the test clouds.
+    assert load("point_clouds").main(epochs=5, limit=100) > 0.25
+
+
+@pytest.mark.slow
+def test_playback_speed():
+    need(PlaybackSpeed)
+    assert load("playback_speed").main(epochs=2) > 0.5  # Three speeds.
+
+
+@pytest.mark.slow
+def test_connectomes():
+    need(MouseConnectomes)
+    accuracy = load("connectomes").main(folds=3)
+    assert accuracy[0.0] > 0.6  # Four strains.
+    assert accuracy[0.8] < accuracy[0.0]
+
+
 def test_the_code_in_the_readme_runs():
     blocks = Path("README.md").read_text().split("```python\n")[1:]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(block.split("```")[0], {})

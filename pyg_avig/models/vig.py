@@ -97,6 +97,7 @@ class ViG(nn.Module):
         self.in_channels = in_channels
         self.edge_dim = edge_dim
         self.pos = pos
+        self.pos_dim = pos_dim
         self.graphs = _graphs_of_blocks(graph, graph_args or {}, num_blocks, max_dilation)
         self.relative = None
         if pos == "relative":
@@ -180,7 +181,13 @@ class ViG(nn.Module):
             features.append(edge_attr.view(len(edge_attr), -1))
         if self.relative is not None:
             graph = to_edge_list(graph).edge_index
-            features.append(self.relative(self._field(data, "pos"), graph))
+            pos = self._field(data, "pos")
+            if pos.dim() != 2 or pos.size(1) != self.pos_dim:
+                raise InputError(
+                    f"expected positions pos of shape (N, {self.pos_dim}), as pos_dim says (got "
+                    f"{tuple(pos.shape)})"
+                )
+            features.append(self.relative(pos, graph))
         return graph, torch.cat(features, -1) if features else None
 
     @staticmethod

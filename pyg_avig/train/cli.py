@@ -31,8 +31,8 @@ _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
   pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or model.safetensors)
 
-`pyg-avig fit --help` lists every field; RUN is the folder of a run, such as
-runs/digits-nano/version_0.
+`pyg-avig fit --help`, `fit --model.help=ImageClassifier` and `fit --data.help=Images` list every
+field; RUN is the folder of a run, such as runs/digits-nano/version_0.
 """
 
 

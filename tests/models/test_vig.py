@@ -137,6 +137,7 @@ def test_a_graph_of_ones_own_replaces_that_of_vision_gnn():
         ({}, Data(x=torch.ones(3, 6)), r"x of shape \(N, 5\) .got \(3, 6\)"),
         ({"pos": "conv"}, GRAPHS[0], "lattice_size"),
         ({"pos": "relative"}, Data(x=torch.ones(3, 5), edge_index=torch.ones(2, 1).long()), "pos"),
+        ({"pos": "relative"}, GRAPHS[0], r"pos of shape \(N, 2\), as pos_dim says .got \(3, 3\)"),
         ({"edge_dim": 2, "graph": "knn"}, GRAPHS[0], "edges at hand only"),
         ({"level": "edge"}, Data(x=torch.ones(3, 5), edge_index=torch.ones(2, 1).long()), "label"),
     ],
