@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch_geometric.utils import is_undirected
 
 from pyg_avig.data.packages import default_root, python_package_file
 from pyg_avig.errors import InputError
+from pyg_avig.files import written_whole
 
 
 class PBMC68k(InMemoryDataset):
@@ -73,14 +73,11 @@ class PBMC68k(InMemoryDataset):
         data, names = _read(python_package_file("scanpy", "datasets/10x_pbmc68k_reduced.h5ad"))
         if self.pre_transform is not None:
             data = self.pre_transform(data)
-        writers: list[Callable[[str], None]] = [
-            lambda path: self.save([data], path),
-            lambda path: torch.save(names, path),
-        ]
-        for path, write in zip(self.processed_paths, writers, strict=True):
-            part = f"{path}.{os.getpid()}.part"  # A file is whole or absent.
-            write(part)
-            os.replace(part, path)
+        graph_path, names_path = self.processed_paths
+        with written_whole(graph_path) as path:
+            self.save([data], str(path))
+        with written_whole(names_path) as path:
+            torch.save(names, path)
 
     def split(self, seed: int = 0) -> dict[str, Tensor]:
         """Cells for training, validation and test: 60, 10 and 30 in a hundred of each type.

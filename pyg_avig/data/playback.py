@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from torch_geometric.data import Data, InMemoryDataset
 
 from pyg_avig.data.packages import default_root, python_package_file
 from pyg_avig.errors import InputError
+from pyg_avig.files import written_whole
 
 SPEEDS = (1, 2, 4)
 DEBIAN_ROOT = Path("/usr/share/doc/opencv-doc/examples/data")
@@ -116,11 +115,8 @@ class PlaybackSpeed(InMemoryDataset):
             )
         if self.pre_transform is not None:
             clips = [self.pre_transform(clip) for clip in clips]
-        # Whole or absent: renamed when it is written.
-        with tempfile.TemporaryDirectory(dir=self.processed_dir) as folder:
-            partial = Path(folder, "clips.pt")
-            self.save(clips, str(partial))
-            os.replace(partial, self.processed_paths[0])
+        with written_whole(self.processed_paths[0]) as path:
+            self.save(clips, str(path))
 
     def split(self) -> dict[str, Tensor]:
         """Indices of the graphs for ``train``, ``val`` and ``test``, by time.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
@@ -65,6 +66,15 @@ def graph_images(data: Data) -> Tensor:
         )
     patches = grid.reshape(len(grid), -1, p_h, p_w, rows, columns)
     return patches.permute(0, 1, 4, 2, 5, 3).reshape(len(grid), -1, rows * p_h, columns * p_w)
+
+
+def patch_centres(size: Sequence[int], patch_size: Sequence[int]) -> Tensor:
+    """Where the patches of a lattice have their centres, (N, axes), in pixels or frames."""
+    centres = [
+        torch.arange(n, device="cpu") * p + (p - 1) / 2
+        for n, p in zip(size, patch_size, strict=True)
+    ]
+    return torch.cartesian_prod(*centres).view(-1, len(centres))
 
 
 def image_nodes(images: Tensor, patch_size: tuple[int, int]) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pyg_avig.errors import InputError
-from pyg_avig.train.export import NEEDED, read_export, write_export, written_whole
+from pyg_avig.files import written_whole
+from pyg_avig.train.export import NEEDED, read_export, write_export
 from pyg_avig.train.image_classifier import ImageClassifier
 from pyg_avig.train.recipe import Recipe
 
@@ -27,7 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
         """Save to a local path."""
-        with written_whole(Path(path)) as partial, partial.open("wb") as file:
+        with written_whole(path) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
 
 

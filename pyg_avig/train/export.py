@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pyg_avig.errors import InputError
+from pyg_avig.files import written_whole
 
 NEEDED = {"name", "model_args", "classes", "data_config"}
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a name beside ``path`` to write to; what is there is renamed when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_export(path: str | Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
@@ -42,7 +26,7 @@ def write_export(path: str | Path, tensors: dict[str, Tensor], description: dict
             :class:`~pyg_avig.train.ImageClassifier`.
     """
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    with written_whole(Path(path)) as partial:
+    with written_whole(path) as partial:
         save_file(contiguous, partial, {"pyg_avig": json.dumps(description)})
 
 

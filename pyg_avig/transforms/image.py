@@ -13,7 +13,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.axial import AxialGraph
-from pyg_avig.graphs.lattice import graph_images, image_nodes
+from pyg_avig.graphs.lattice import graph_images, image_nodes, patch_centres
 
 
 @functional_transform("image_to_graph")
@@ -69,7 +69,7 @@ class ImageToGraph(BaseTransform):
             if len(data) != 2:
                 raise InputError(f"expected an image or a pair (image, y) (got {len(data)} items)")
             image, y = data
-            out = Data() if y is None else Data(y=_labels(y))
+            out = Data() if y is None else Data(y=label_tensor(y))
         else:
             out, image = Data(), data
 
@@ -96,11 +96,7 @@ class ImageToGraph(BaseTransform):
     def _lattice(self, size: tuple[int, int]) -> tuple[AxialGraph, Tensor]:
         if size not in self._lattices:
             with torch.inference_mode(False):  # It outlives this call.
-                centres = [
-                    torch.arange(n, device="cpu") * p + (p - 1) / 2
-                    for n, p in zip(size, self.patch_size, strict=True)
-                ]
-                pos = torch.cartesian_prod(*centres)
+                pos = patch_centres(size, self.patch_size)
             self._lattices[size] = AxialGraph(size, self.stride), pos
         return self._lattices[size]
 
@@ -161,7 +157,8 @@ def _from_pil(image: Any) -> Tensor:
     return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
 
 
-def _labels(y: Any) -> Tensor:
+def label_tensor(y: Any) -> Tensor:
+    """A label as a field of a graph: tensors as they are, a number as (1,)."""
     try:
         return y if isinstance(y, Tensor) else torch.tensor([y])
     except (TypeError, ValueError, RuntimeError):

@@ -12,6 +12,8 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.lattice import patch_centres
+from pyg_avig.transforms.image import label_tensor
 
 
 @functional_transform("video_to_graph")
@@ -77,7 +79,7 @@ class VideoToGraph(BaseTransform):
             if len(data) != 2:
                 raise InputError(f"expected a clip or a pair (clip, y) (got {len(data)} items)")
             clip, y = data
-            out = Data() if y is None else Data(y=_labels(y))
+            out = Data() if y is None else Data(y=label_tensor(y))
         else:
             out, clip = Data(), data
 
@@ -110,11 +112,7 @@ class VideoToGraph(BaseTransform):
     def _lattice(self, size: tuple[int, int, int]) -> tuple[AxialGraph, Tensor]:
         if size not in self._lattices:
             with torch.inference_mode(False):  # It outlives this call.
-                centres = [
-                    torch.arange(n, device="cpu") * p + (p - 1) / 2
-                    for n, p in zip(size, self.tubelet_size, strict=True)
-                ]
-                pos = torch.cartesian_prod(*centres)
+                pos = patch_centres(size, self.tubelet_size)
             self._lattices[size] = AxialGraph(size, self.stride), pos
         return self._lattices[size]
 
@@ -123,6 +121,37 @@ class VideoToGraph(BaseTransform):
             f"{self.__class__.__name__}(tubelet_size={self.tubelet_size}, "
             f"stride={self.stride}, edges={self.edges}, difference={self.difference})"
         )
+
+
+@functional_transform("random_clip_flip")
+class RandomClipFlip(BaseTransform):
+    """Mirror a clip from left to right, and play it backwards, each in half of the cases.
+
+    Takes a ``Data`` with the clip in ``data.clip``, (..., T, C, H, W).
+
+    Args:
+        mirror: Probability of mirroring, from torch's global generator.
+        reverse: Probability of playing backwards.
+    """
+
+    def __init__(self, mirror: float = 0.5, reverse: float = 0.5) -> None:
+        for name, p in (("mirror", mirror), ("reverse", reverse)):
+            if not 0 <= p <= 1:
+                raise InputError(f"{name} must lie in [0, 1] (got {p})")
+        self.mirror = mirror
+        self.reverse = reverse
+
+    def forward(self, data: Data) -> Data:
+        """Transform one clip."""
+        drawn = torch.rand(2).tolist()
+        dims = [
+            d for d, n, p in zip((-1, -4), drawn, (self.mirror, self.reverse), strict=True) if n < p
+        ]
+        data.clip = data.clip.flip(dims)
+        return data
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}(mirror={self.mirror}, reverse={self.reverse})"
 
 
 def _to_tensor(clip: Any) -> Tensor:
@@ -141,13 +170,6 @@ def _to_tensor(clip: Any) -> Tensor:
     if not clip.sum().isfinite() and (bad := int((~clip.isfinite()).sum())):
         raise InputError(f"expected finite pixels (got NaN or infinity in {bad} of them)")
     return clip
-
-
-def _labels(y: Any) -> Tensor:
-    try:
-        return y if isinstance(y, Tensor) else torch.tensor([y])
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(f"expected y as a number or a tensor (got {y!r})") from None
 
 
 def _triple(name: str, value: int | tuple[int, int, int]) -> tuple[int, int, int]:

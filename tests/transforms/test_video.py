@@ -9,7 +9,7 @@ from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Compose, ToUndirected
 
 from pyg_avig import AxialGraph, InputError
-from pyg_avig.transforms.video import VideoToGraph
+from pyg_avig.transforms.video import RandomClipFlip, VideoToGraph
 
 
 def rebuilt(data, channels):
@@ -162,3 +162,15 @@ def test_nodes_are_a_copy_of_the_clip(tubelet):
     assert x.is_contiguous()
     x.zero_()
     assert torch.equal(clip, before)
+
+
+def test_clips_are_mirrored_and_reversed():
+    clip = torch.arange(2 * 3 * 4 * 5.0).view(1, 2, 3, 4, 5)
+    both = RandomClipFlip(mirror=1.0, reverse=1.0)(Data(clip=clip)).clip
+    assert torch.equal(both, clip.flip(1).flip(4))
+    assert torch.equal(RandomClipFlip(1.0, 0.0)(Data(clip=clip)).clip, clip.flip(4))
+    assert torch.equal(RandomClipFlip(0.0, 0.0)(Data(clip=clip)).clip, clip)
+    seen = {tuple(RandomClipFlip()(Data(clip=clip)).clip.flatten().tolist()) for _ in range(60)}
+    assert len(seen) == 4
+    with pytest.raises(InputError, match=r"reverse must lie in \[0, 1\] .got 2"):
+        RandomClipFlip(reverse=2)
