@@ -42,6 +42,7 @@ def accuracy(
     """
     recipe = yaml.safe_load(Path(config).read_text())
     recipe["trainer"] |= {
+        "accelerator": "cpu",
         "logger": False,
         "callbacks": None,
         "enable_checkpointing": False,
@@ -58,7 +59,8 @@ def accuracy(
             run["seed_everything"] = seed
             run["model"]["init_args"]["model_args"] |= RIVALS[name]
             split = run["data"]["init_args"].get("split") or {}
-            run["data"]["init_args"]["split"] = dict.fromkeys(split, seed)
+            drawn = {key: seed for key in ("seed", "fold") if key in split}
+            run["data"]["init_args"]["split"] = {**split, **drawn}
             cli = CLI(run, run=False)
             start = time.perf_counter()
             cli.trainer.fit(cli.model, cli.datamodule)

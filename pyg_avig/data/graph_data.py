@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -44,8 +43,9 @@ class GraphItems(TorchDataset):
 
     def __getitem__(self, item: int | tuple[int, int]) -> Data:
         """The graph at a place, by itself or as (place, seed of its augmentation)."""
-        place, seed = item if isinstance(item, tuple) else (item, None)
-        with nullcontext() if seed is None else seeded(seed):
+        # Without a seed the place is one, so that an evaluation draws the same each time.
+        place, seed = item if isinstance(item, tuple) else (item, item)
+        with seeded(seed):
             return self.transform(self.dataset[self.indices[place]])
 
 
@@ -101,27 +101,26 @@ class GraphData(pl.LightningDataModule):
         self, dataset: Dataset, val: Dataset | None, test: Dataset | None, split: dict[str, Any]
     ) -> dict[str, tuple[Dataset, list[int]]]:
         """The graphs of each split."""
-        everything = list(range(len(dataset)))
-        if self.level == "node" and len(dataset) == 1 and val is None and test is None:
-            marked = _Marked(dataset, _masks(dataset, split))
-            return dict.fromkeys(SPLITS, (marked, [0]))
-        given = {"val": val, "test": test}
-        if any(part is not None for part in given.values()):
-            parts = {name: (p, list(range(len(p)))) for name, p in given.items() if p is not None}
-            if "val" not in parts:
-                order = _shuffled(len(dataset), split)
-                tenth = max(len(order) // 10, 1)
-                parts["val"] = dataset, sorted(order[:tenth])
-                everything = sorted(order[tenth:])
-            return {"train": (dataset, everything), **parts}
-        if hasattr(dataset, "split"):
-            indices = {name: index.tolist() for name, index in dataset.split(**split).items()}
-        else:
-            order = _shuffled(len(dataset), split)
-            tenth = max(len(order) // 10, 1)
-            indices = {"val": order[:tenth], "test": order[tenth : 2 * tenth]}
-            indices["train"] = order[2 * tenth :]
-        return {name: (dataset, indices[name]) for name in SPLITS}
+        if val is None and test is None:
+            if self.level == "node" and len(dataset) == 1:
+                marked = _Marked(dataset, _masks(dataset, split))
+                return dict.fromkeys(SPLITS, (marked, [0]))
+            indices = _indices(dataset, len(dataset), split)
+            return {name: (dataset, indices[name].tolist()) for name in SPLITS}
+        everything = torch.arange(len(dataset))
+        parts = {
+            "train": (dataset, everything.tolist()),
+            "val": (dataset, []),
+            "test": (dataset, []),
+        }
+        if val is None:
+            drawn = _random_split(len(dataset), split)
+            parts["val"] = dataset, drawn["val"].tolist()
+            parts["train"] = dataset, torch.cat([drawn["train"], drawn["test"]]).sort()[0].tolist()
+        for name, part in (("val", val), ("test", test)):
+            if part is not None:
+                parts[name] = part, list(range(len(part)))
+        return parts
 
     def _facts(self) -> dict[str, Any]:
         """See :attr:`facts`."""
@@ -129,41 +128,71 @@ class GraphData(pl.LightningDataModule):
         if not indices:
             raise InputError(f"expected graphs to train on (got none in {dataset})")
         sample = self.items("train")[0]
-        if sample.x is None:
-            raise InputError(f"expected graphs with node features x (got {sample})")
-        field = "edge_label" if self.level == "edge" else "y"
-        if sample.get(field) is None:
-            raise InputError(f"expected graphs with the field {field} (got {sample})")
-        labels = [dataset[n][field] for n in indices]
-        if self.level == "node" and sample.get("train_mask") is not None:
-            labels = [labels[0][sample.train_mask]]
-        y = torch.cat(
-            [label.reshape(1, -1) if self.level == "graph" else label for label in labels]
-        )
-        y = y.reshape(len(y), -1).float()
+        if sample.x is None or not sample.x.is_floating_point():
+            kind = None if sample.x is None else sample.x.dtype
+            raise InputError(
+                f"expected graphs with node features x of a floating dtype (got {kind}); a "
+                "transform can make them, such as OneHotMolecule of a molecule's categories"
+            )
+        y = self._labels(sample)
         classes = getattr(dataset, "classes", None)
         outputs, shares = y.size(1), None
         if self.task == "multiclass":
-            outputs = len(classes) if classes else int(dataset.num_classes)
+            outputs = (
+                len(classes)
+                if classes
+                else max(int(part.num_classes) for part, _ in self.parts.values())
+            )
+            if y.size(1) != 1 or (y != y.round()).any() or not 0 <= y.min() <= y.max() < outputs:
+                raise InputError(
+                    f"expected one class in 0 to {outputs - 1} for each {self.level} (got "
+                    f"{y.size(1)} of {y.min():g} to {y.max():g}); see `task`"
+                )
             shares = (y.long().flatten().bincount(minlength=outputs) / len(y)).tolist()
-        regression = self.task == "regression"
+        mean, std = [0.0], [1.0]
+        if self.task == "regression":
+            known = [column[~column.isnan()] for column in y.unbind(1)]
+            mean = [float(column.mean()) for column in known]
+            std = [float(column.std()) if len(column) > 1 else 0.0 for column in known]
         return {
             "level": self.level,
             "task": self.task,
             "in_channels": sample.x.size(1),
             "out_channels": outputs,
-            "edge_dim": None if sample.edge_attr is None else sample.edge_attr[:1].numel(),
+            "edge_dim": None if sample.edge_attr is None else sample.edge_attr.shape[1:].numel(),
             "pos_dim": None if sample.pos is None else sample.pos.size(1),
             "classes": None if classes is None else list(classes),
             "shares": shares,
-            "mean": float(y.mean()) if regression else 0.0,
-            "std": max(float(y.std()), 1e-12) if regression and len(y) > 1 else 1.0,
+            "mean": mean,
+            "std": [s or 1.0 for s in std],
         }
+
+    def _labels(self, sample: Data) -> Tensor:
+        """The targets of training, (number, outputs)."""
+        field = "edge_label" if self.level == "edge" else "y"
+        if sample.get(field) is None:
+            raise InputError(f"expected graphs with the field {field} (got {sample})")
+        dataset, indices = self.parts["train"]
+        graphs: Any = [dataset[n] for n in indices]
+        plain = graphs[0].get(field)
+        if (
+            plain is None
+            or plain.shape != sample[field].shape
+            or plain.dtype != sample[field].dtype
+        ):
+            graphs = self.items("train")  # A transform makes them.
+        labels = []
+        for graph in graphs:
+            label = graph[field]
+            if self.level == "node" and graph.get("train_mask") is not None:
+                label = label[graph.train_mask]
+            labels.append(label.reshape(1 if self.level == "graph" else len(label), -1))
+        return torch.cat(labels).float()
 
     facts: dict[str, Any]
     """What a model must know of the data: ``level`` and ``task``; ``in_channels``,
     ``out_channels``, ``edge_dim`` and ``pos_dim``, sizes or ``None``; the names of the ``classes``
-    and their ``shares`` in training; ``mean`` and ``std`` of the targets of a regression."""
+    and their ``shares`` in training; ``mean`` and ``std`` of each target of a regression."""
 
     def items(self, split: str, training: bool = False) -> GraphItems:
         """The graphs of a split, augmented if ``training``."""
@@ -181,6 +210,8 @@ class GraphData(pl.LightningDataModule):
             return []
         rank = self.trainer.global_rank if self.trainer else 0
         world_size = self.trainer.world_size if self.trainer else 1
+        if len(items) < world_size:
+            raise InputError(f"expected a graph a device (got {len(items)} in {split!r})")
         sampler: Sampler = Share(len(items), rank, world_size)
         if training:
             sampler = DistributedSampler(items, world_size, rank)
@@ -233,25 +264,39 @@ class _Marked:
 def _masks(dataset: Any, split: dict[str, Any]) -> dict[str, Tensor]:
     """The nodes of each split: what the graph says, or else what the data set says."""
     data = dataset[0]
-    if all(data.get(f"{name}_mask") is not None for name in SPLITS):
-        return {f"{name}_mask": data[f"{name}_mask"] for name in SPLITS}
-    if hasattr(dataset, "split"):
-        indices = dataset.split(**split)
-    else:
-        order = torch.tensor(_shuffled(data.num_nodes, split))
-        tenth = max(len(order) // 10, 1)
-        indices = {"val": order[:tenth], "test": order[tenth : 2 * tenth]}
-        indices["train"] = order[2 * tenth :]
-    masks = {f"{name}_mask": torch.zeros(data.num_nodes, dtype=torch.bool) for name in SPLITS}
+    names = [f"{name}_mask" for name in SPLITS]
+    if all(data.get(name) is not None for name in names):
+        folds = 1 if data.train_mask.dim() == 1 else data.train_mask.size(1)
+        fold = split.get("fold", 0)
+        if split.keys() - {"fold"} or not 0 <= fold < folds:
+            raise InputError(f"expected split as a fold in 0 to {folds - 1} (got {split})")
+        masks = {name: data[name].reshape(data.num_nodes, -1) for name in names}
+        return {name: mask[:, min(fold, mask.size(1) - 1)] for name, mask in masks.items()}
+    indices = _indices(dataset, data.num_nodes, split)
+    masks = {name: torch.zeros(data.num_nodes, dtype=torch.bool) for name in names}
     for name in SPLITS:
         masks[f"{name}_mask"][indices[name]] = True
     return masks
 
 
-def _shuffled(number: int, split: dict[str, Any]) -> list[int]:
+def _indices(dataset: Any, number: int, split: dict[str, Any]) -> dict[str, Tensor]:
+    """What the data set's own ``split`` says, or a random split."""
+    if not hasattr(dataset, "split"):
+        return _random_split(number, split)
+    try:
+        return dataset.split(**split)
+    except TypeError as error:
+        name = type(dataset).__name__
+        raise InputError(f"expected split as arguments of {name}.split ({error})") from None
+
+
+def _random_split(number: int, split: dict[str, Any]) -> dict[str, Tensor]:
+    """A tenth for validation, a tenth for the test."""
     if split.keys() - {"seed"}:
         raise InputError(
             f"expected seed alone as the argument of a random split (got {', '.join(split)})"
         )
     generator = torch.Generator().manual_seed(split.get("seed", 0))
-    return torch.randperm(number, generator=generator).tolist()
+    order = torch.randperm(number, generator=generator)
+    tenth = max(number // 10, 1)
+    return {"val": order[:tenth], "test": order[tenth : 2 * tenth], "train": order[2 * tenth :]}

@@ -28,6 +28,11 @@ class GraphConstructor(BaseTransform):
     are dropped. What a constructor needs of ``data`` stands in its docstring.
     """
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether the edges depend on ``x``, and so change from block to block of a model."""
+        return getattr(self, "of", None) == "x"
+
     @abstractmethod
     def graph(self, data: Data) -> Tensor | AxialGraph:
         """The edges, (2, E), or a graph that knows them without holding them."""
@@ -88,9 +93,11 @@ def points_of(data: Data, field: str) -> Tensor:
     if not isinstance(points, Tensor) or points.dim() != 2 or not points.is_floating_point():
         found = tuple(points.shape) if isinstance(points, Tensor) else points
         raise InputError(f"expected data.{field} of shape (N, D), floating point (got {found})")
+    if data.num_nodes != len(points):
+        raise InputError(f"expected {data.num_nodes} points in data.{field} (got {len(points)})")
     if not points.isfinite().all():
         raise InputError(f"expected finite points in data.{field} (got NaN or infinity)")
-    return points.detach()
+    return points.detach().to(torch.promote_types(points.dtype, torch.float32))
 
 
 def node_ranges(data: Data) -> list[int]:
@@ -100,7 +107,15 @@ def node_ranges(data: Data) -> list[int]:
     batch = data.get("batch")
     if batch is None:
         return [0, int(data.num_nodes or 0)]
+    if (batch.diff() < 0).any():
+        raise InputError("expected the nodes of a batch graph after graph (got them mixed)")
     return cumsum(batch.bincount()).tolist()
+
+
+def device_of(data: Data) -> torch.device:
+    """Where the nodes are."""
+    nodes = data.x if data.x is not None else data.pos
+    return torch.device("cpu") if nodes is None else nodes.device
 
 
 def graphs_of(data: Data) -> Iterator[slice]:

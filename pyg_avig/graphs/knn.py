@@ -25,8 +25,8 @@ _DISTANCES = 2**24  # At a time: 64 MiB in single precision.
 class KNNEdges(GraphConstructor):
     """Join each node with its nearest neighbours, which it receives from.
 
-    A node of a graph that is too small gets all others. In up to three dimensions on the CPU
-    SciPy's k-d tree finds them, where it is installed; elsewhere all distances are computed, a
+    A node of a graph that is too small gets those that there are. In up to three dimensions on the
+    CPU SciPy's k-d tree finds them, where it is installed; elsewhere all distances are computed, a
     bounded number at a time. Dilated neighbours, of features and rebuilt in each block, are those
     of `"Vision GNN: An Image is Worth Graph of Nodes" <https://arxiv.org/abs/2206.00272>`_
     (section 3.1).
@@ -67,12 +67,21 @@ class KNNEdges(GraphConstructor):
         counts = [nodes.size(1) for nodes in sources for _ in range(nodes.size(0))]
         degrees = torch.tensor(counts, dtype=torch.long, device=points.device)
         targets = torch.arange(ends[-1], device=points.device).repeat_interleave(degrees)
-        return torch.stack([torch.cat([nodes.flatten() for nodes in sources]), targets])
+        none = targets.new_empty(0)
+        return torch.stack([torch.cat([none, *(nodes.flatten() for nodes in sources)]), targets])
 
 
 def use_tree(points: Tensor) -> bool:
     """Whether SciPy's k-d tree should look for neighbours: in few dimensions, on the CPU."""
     return points.device.type == "cpu" and points.size(1) <= 3 and find_spec("scipy") is not None
+
+
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """The distances between two sets of points, (..., N, D) and (..., M, D): (..., N, M)."""
+    if a.size(-1) <= 16:  # The product that is faster for many features loses digits.
+        return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    centre = b.mean(-2, keepdim=True)
+    return torch.cdist(a - centre, b - centre)
 
 
 def _by_tree(points: Tensor, k: int) -> Tensor:
@@ -101,7 +110,7 @@ def _by_distance(points: Tensor, k: int) -> Tensor:
     nodes = []
     for start in range(0, size, rows):
         queries = points[:, start : start + rows]
-        distance = torch.cdist(queries, points)
+        distance = distances(queries, points)
         distance.diagonal(start, 1, 2).fill_(torch.inf)
         nodes.append(distance.topk(k, largest=False).indices)
     return torch.cat(nodes, 1)

@@ -10,7 +10,13 @@ from torch_geometric.data import Batch, Data
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.axial import AxialGraph
-from pyg_avig.graphs.constructors import GraphConstructor, ordered, positive, register_graph
+from pyg_avig.graphs.constructors import (
+    GraphConstructor,
+    device_of,
+    ordered,
+    positive,
+    register_graph,
+)
 from pyg_avig.graphs.lattice import lattice_size
 
 
@@ -29,8 +35,7 @@ class AxialEdges(GraphConstructor):
 
     def graph(self, data: Data) -> AxialGraph:
         """The graph, which holds no edges."""
-        device = None if data.x is None else data.x.device
-        return AxialGraph(lattice_size(data), self.stride, _num_graphs(data), device)
+        return AxialGraph(lattice_size(data), self.stride, _num_graphs(data), device_of(data))
 
 
 class _LatticeEdges(GraphConstructor):
@@ -43,7 +48,7 @@ class _LatticeEdges(GraphConstructor):
         edges = ordered(self._joined(nodes, size))
         first = torch.arange(copies) * len(nodes)
         edges = (edges.unsqueeze(1) + first.view(1, -1, 1)).flatten(1)
-        return edges if data.x is None else edges.to(data.x.device)
+        return edges.to(device_of(data))
 
     def _joined(self, nodes: Tensor, size: tuple[int, ...]) -> Tensor:
         raise NotImplementedError

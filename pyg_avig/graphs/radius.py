@@ -14,7 +14,7 @@ from pyg_avig.graphs.constructors import (
     positive,
     register_graph,
 )
-from pyg_avig.graphs.knn import KNNEdges, use_tree
+from pyg_avig.graphs.knn import KNNEdges, distances, use_tree
 
 
 @register_graph("radius")
@@ -42,7 +42,8 @@ class RadiusEdges(GraphConstructor):
             distance = (points[nearest[0]] - points[nearest[1]]).norm(dim=-1)
             return nearest[:, distance <= self.r]
         edges = [_within(points[nodes], self.r) + nodes.start for nodes in graphs_of(data)]
-        return ordered(torch.cat(edges, 1))
+        none = torch.empty(2, 0, dtype=torch.long, device=points.device)
+        return ordered(torch.cat([none, *edges], 1))
 
 
 def _within(points: Tensor, r: float) -> Tensor:
@@ -51,6 +52,6 @@ def _within(points: Tensor, r: float) -> Tensor:
 
         pairs = torch.from_numpy(KDTree(points.numpy()).query_pairs(r, output_type="ndarray"))
         return torch.cat([pairs.T, pairs.T.flip(0)], 1)
-    close = torch.cdist(points, points) <= r
+    close = distances(points, points) <= r
     close.fill_diagonal_(False)
     return close.nonzero().T

@@ -13,6 +13,7 @@ from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import to_edge_list
 from pyg_avig.graphs.constructors import (
     GraphConstructor,
+    device_of,
     graphs_of,
     make_graph,
     node_ranges,
@@ -52,7 +53,7 @@ class ExpanderEdges(GraphConstructor):
                 edges += [pairs, pairs.flip(0)]
         edge_index = torch.cat(edges, 1)
         edge_index = coalesce(edge_index[:, edge_index[0] != edge_index[1]], sort_by_row=False)
-        return edge_index if data.x is None else edge_index.to(data.x.device)
+        return edge_index.to(device_of(data))
 
 
 @register_graph("degraded")
@@ -87,12 +88,18 @@ class DegradedEdges(GraphConstructor):
         self.add = add
         self.seed = seed
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether the true edges depend on ``x``."""
+        return self.true is not None and self.true.reads_features
+
     def graph(self, data: Data) -> Tensor:
         """The edges, (2, E)."""
         if self.true is None and data.edge_index is None:
             raise InputError(f"expected a graph with edge_index, to spoil it (got {data})")
         true = to_edge_list(data.edge_index if self.true is None else self.true.graph(data))
-        edges = true.edge_index
+        edges = true.edge_index[:, true.edge_index[0] != true.edge_index[1]]
+        edges = coalesce(edges, sort_by_row=False)
         generator = _generator(self.seed)
         kept = torch.rand(edges.size(1), generator=generator) >= self.remove
         wanted = round(self.add * edges.size(1))

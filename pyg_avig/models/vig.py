@@ -93,6 +93,12 @@ class ViG(nn.Module):
             raise InputError(f"level must be one of {', '.join(LEVELS)} (got {level!r})")
         if pos not in ("conv", "relative", None):
             raise InputError(f"pos must be conv, relative or null (got {pos!r})")
+        if pos == "conv" and not 1 <= pos_dim <= 3:
+            raise InputError(f"pos_dim must be 1 to 3 axes for pos conv (got {pos_dim})")
+        if edge_dim is not None and graph is not None:
+            raise InputError(
+                "expected edge_dim for the edges at hand only (got a graph constructor too)"
+            )
         self.level = level
         self.in_channels = in_channels
         self.edge_dim = edge_dim
@@ -120,7 +126,10 @@ class ViG(nn.Module):
             )
             for n in range(num_blocks)
         )
-        self.pool = MultiAggregation([aggregation_resolver(name) for name in pool])
+        try:
+            self.pool = MultiAggregation([aggregation_resolver(name) for name in pool])
+        except ValueError as error:
+            raise InputError(f"expected pool as aggregations of PyG ({error})") from None
         width = channels * {"graph": len(pool), "node": 1, "edge": 2}[level]
         self.head = nn.Sequential(
             nn.Linear(width, channels),
@@ -152,9 +161,9 @@ class ViG(nn.Module):
         graph: Adjacency | None = None
         edge_attr = None
         for block, constructor in zip(self.blocks, self.graphs, strict=True):
-            if graph is None or getattr(constructor, "of", None) == "x":
+            if graph is None or (constructor is not None and constructor.reads_features):
                 graph = self._graph(constructor, data, x, batch)
-                graph, edge_attr = self._edge_features(graph, constructor, data)
+                graph, edge_attr = self._edge_features(graph, data)
             x = block(x, graph, edge_attr, batch, size)
         return x
 
@@ -163,22 +172,16 @@ class ViG(nn.Module):
     ) -> Adjacency:
         if constructor is None:
             return self._field(data, "edge_index")
-        if getattr(constructor, "of", None) == "x":
+        if constructor.reads_features:
             return constructor.graph(Data(x=x, batch=batch))
         return constructor.graph(data)
 
-    def _edge_features(
-        self, graph: Adjacency, constructor: GraphConstructor | None, data: Data
-    ) -> tuple[Adjacency, Tensor | None]:
+    def _edge_features(self, graph: Adjacency, data: Data) -> tuple[Adjacency, Tensor | None]:
         """The graph and the features of its edges, and of their relative positions."""
         features = []
         if self.edge_dim is not None:
-            if constructor is not None:
-                raise InputError(
-                    "expected edge_dim for the edges at hand only (got a graph constructor too)"
-                )
             edge_attr = self._field(data, "edge_attr")
-            features.append(edge_attr.view(len(edge_attr), -1))
+            features.append(edge_attr.view(-1, 1) if edge_attr.dim() == 1 else edge_attr)
         if self.relative is not None:
             graph = to_edge_list(graph).edge_index
             pos = self._field(data, "pos")
@@ -230,9 +233,8 @@ def _graphs_of_blocks(
         return [None] * num_blocks
     if max_dilation == 1:
         return [make_graph(name, **args)] * num_blocks
-    return [
-        make_graph(name, **args, dilation=min(n // 4 + 1, max_dilation)) for n in range(num_blocks)
-    ]
+    dilations = [min(n // 4 + 1, max_dilation) for n in range(num_blocks)]
+    return [make_graph(name, **{**args, "dilation": dilation}) for dilation in dilations]
 
 
 def _num_graphs(data: Data) -> int:

@@ -52,7 +52,7 @@ def make_aggregation(
     """
     if name not in _AGGREGATIONS:
         raise InputError(f"aggregation must be one of {aggregation_names()} (got {name!r})")
-    if channels % heads:
+    if heads < 1 or channels % heads:
         raise InputError(f"heads must divide channels (got {heads} and {channels})")
     try:
         return _AGGREGATIONS[name](channels, heads, edge_dim, **args)

@@ -181,8 +181,9 @@ class GraphDropPath(nn.Module):
         """
         if self.p == 0 or not self.training:
             return x
-        if isinstance(graphs, Tensor):  # As many numbers as nodes, so as not to count the graphs.
-            keep = x.new_empty(x.size(0), 1).bernoulli_(1 - self.p) / (1 - self.p)
+        if isinstance(graphs, Tensor):
+            number = int(graphs.max()) + 1 if len(graphs) else 0
+            keep = x.new_empty(number, 1).bernoulli_(1 - self.p) / (1 - self.p)
             return x * keep[graphs]
         keep = x.new_empty(graphs, 1, 1).bernoulli_(1 - self.p) / (1 - self.p)
         return (x.view(graphs, -1, x.size(-1)) * keep).view_as(x)

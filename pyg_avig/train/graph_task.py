@@ -21,6 +21,8 @@ from pyg_avig.errors import InputError
 from pyg_avig.models.vig import ViG
 from pyg_avig.train.recipe import Recipe
 
+_UNKNOWN = -1  # A label that was not measured, for torchmetrics.
+
 
 class GraphTask(Recipe):
     """A :class:`~pyg_avig.models.vig.ViG` on batches of graphs, for one of three tasks.
@@ -28,7 +30,7 @@ class GraphTask(Recipe):
     Logged for each split are, for ``multiclass``, accuracy (``acc``) and macro-F1 (``f1``); for
     ``multilabel``, macro average precision (``ap``) and micro-F1 (``f1``); for ``regression``, root
     mean squared and mean absolute error (``rmse``, ``mae``) in the unit of the targets, which the
-    model itself sees standardised.
+    model itself sees standardised. Targets that are NaN are left out.
 
     Args:
         facts: What the data say of themselves; see :attr:`pyg_avig.data.GraphData.facts`.
@@ -40,6 +42,8 @@ class GraphTask(Recipe):
 
     same_in_checkpoints = ("facts", "model_args")
     weight: Tensor | None
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -63,9 +67,11 @@ class GraphTask(Recipe):
         if balance and self.task != "multiclass":
             raise InputError(f"expected a multiclass task, to balance classes (got {self.task})")
         shares = torch.tensor(facts["shares"]) if balance else None
-        weight = None if shares is None else 1 / (shares * len(shares)).clamp(min=1e-3)
+        # A class that training lacks has no weight.
+        weight = None if shares is None else (1 / (shares * len(shares))).nan_to_num(posinf=0)
         self.register_buffer("weight", weight, persistent=False)
-        self.mean, self.std = facts["mean"], facts["std"]
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(facts[name]), persistent=False)
         metrics = MetricCollection(_metrics(self.task, facts["out_channels"]))
         self.val_metrics = metrics.clone(prefix="val_")
         self.test_metrics = metrics.clone(prefix="test_")
@@ -73,11 +79,12 @@ class GraphTask(Recipe):
     def forward(self, data: Data | Batch) -> Tensor:
         """Logits, or predictions in the unit of the targets: (B, O), (N, O) or (L, O)."""
         out = self.model(data)
-        return out * self.std + self.mean if self.task == "regression" else out
+        # In single precision, as targets may be large.
+        return out.float() * self.std + self.mean if self.task == "regression" else out
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """The loss of a batch."""
-        out, target = self._of_split(self(batch), batch, "train")
+        out, target = self._of_split(self.model(batch), batch, "train")
         loss = self._loss(out, target, self.hparams["label_smoothing"])
         self.log("train_loss", loss, batch_size=len(target), prog_bar=True)
         return loss
@@ -91,10 +98,16 @@ class GraphTask(Recipe):
         self._evaluate(batch, "test", self.test_metrics)
 
     def _evaluate(self, batch: Data, split: str, metrics: MetricCollection) -> None:
-        out, target = self._of_split(self(batch), batch, split)
+        out, target = self._of_split(self.model(batch), batch, split)
         size = len(target)
         self.log(f"{split}_loss", self._loss(out, target), batch_size=size, sync_dist=True)
-        metrics.update(out, target.long() if self.task == "multilabel" else target)
+        if self.task == "multilabel":
+            metrics.update(out.float().sigmoid(), target.nan_to_num(nan=_UNKNOWN).long())
+        elif self.task == "regression":
+            known = ~target.isnan()
+            metrics.update((out.float() * self.std + self.mean)[known], target[known])
+        else:
+            metrics.update(out, target)
         self.log_dict(metrics, batch_size=size, prog_bar=True)
 
     def _of_split(self, out: Tensor, batch: Data, split: str) -> tuple[Tensor, Tensor]:
@@ -104,15 +117,16 @@ class GraphTask(Recipe):
         if mask is not None:
             out, target = out[mask], target[mask]
         if self.task == "multiclass":
-            return out, target.view(-1)
-        return out, target.view_as(out).to(out.dtype)
+            return out, target.view(-1).long()
+        return out, target.view_as(out).float()
 
     def _loss(self, out: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
         if self.task == "multiclass":
             return F.cross_entropy(out, target, self.weight, label_smoothing=smoothing)
+        known = ~target.isnan()  # Public data sets mark what was not measured so.
         if self.task == "multilabel":
-            return F.binary_cross_entropy_with_logits(out, target)
-        return F.mse_loss(out / self.std, target / self.std)
+            return F.binary_cross_entropy_with_logits(out.float()[known], target[known])
+        return F.mse_loss(out.float()[known], ((target - self.mean) / self.std)[known])
 
 
 def _metrics(task: str, outputs: int) -> dict[str, Metric | MetricCollection]:
@@ -123,7 +137,7 @@ def _metrics(task: str, outputs: int) -> dict[str, Metric | MetricCollection]:
         }
     if task == "multilabel":
         return {
-            "ap": MultilabelAveragePrecision(outputs),
-            "f1": MultilabelF1Score(outputs, average="micro"),
+            "ap": MultilabelAveragePrecision(outputs, ignore_index=_UNKNOWN),
+            "f1": MultilabelF1Score(outputs, average="micro", ignore_index=_UNKNOWN),
         }
     return {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError()}

@@ -8,7 +8,6 @@ import timm
 import torch.nn.functional as F
 from timm.data import Mixup
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch_geometric.data import Batch, Data
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -67,6 +66,11 @@ class ImageClassifier(Recipe):
         **recipe: Any,
     ) -> None:
         super().__init__(**recipe)
+        if classes is None:
+            raise InputError(
+                "expected labelled images for an ImageClassifier (got data without classes); for "
+                "graphs of any kind take a GraphTask"
+            )
         if not timm.is_model(name):
             known = ", ".join(timm.list_models("attentionvig_*"))
             raise InputError(
@@ -129,23 +133,6 @@ class ImageClassifier(Recipe):
             loss = self.teacher.loss(logits, loss, graph_images(batch))
         self.log("train_loss", loss, batch_size=batch.num_graphs, prog_bar=True)
         return loss
-
-    def on_validation_start(self) -> None:
-        """Let each process evaluate its share on its own."""
-        self._sync_buffers(False)
-
-    def on_validation_end(self) -> None:
-        """Let processes train together."""
-        self._sync_buffers(True)
-
-    def on_test_start(self) -> None:
-        """Let each process evaluate its share on its own."""
-        self._sync_buffers(False)
-
-    def _sync_buffers(self, enable: bool) -> None:
-        # DDP broadcasts buffers at every call, also in evaluation, where shares may differ by one.
-        if isinstance(self.trainer.strategy.model, DistributedDataParallel):
-            self.trainer.strategy.model.require_forward_param_sync = enable
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and accuracy on the validation split."""

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
+from torch.nn.parallel import DistributedDataParallel
 
 from pyg_avig.data.sampling import run_seed, set_seed
 from pyg_avig.errors import InputError
@@ -64,6 +65,23 @@ class Recipe(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Draw what the model draws from the epoch's seed, so that a resumed run draws the same."""
         set_seed(run_seed() + 1000 * self.current_epoch + self.global_rank)
+
+    def on_validation_start(self) -> None:
+        """Let each process evaluate its share on its own."""
+        self._sync_buffers(False)
+
+    def on_validation_end(self) -> None:
+        """Let processes train together."""
+        self._sync_buffers(True)
+
+    def on_test_start(self) -> None:
+        """Let each process evaluate its share on its own."""
+        self._sync_buffers(False)
+
+    def _sync_buffers(self, enable: bool) -> None:
+        # DDP broadcasts buffers at every call, also in evaluation, where shares may differ by one.
+        if isinstance(self.trainer.strategy.model, DistributedDataParallel):
+            self.trainer.strategy.model.require_forward_param_sync = enable
 
     def configure_optimizers(self) -> Any:
         """timm's optimiser and schedule."""

@@ -44,6 +44,12 @@ class AddOne(BaseTransform):
         return data
 
 
+class ToInt(BaseTransform):
+    def forward(self, data):
+        data.x = data.x.long()
+        return data
+
+
 class Noise(BaseTransform):
     def forward(self, data):
         data.x = data.x + torch.rand(())
@@ -96,12 +102,12 @@ def test_what_the_data_say_of_themselves():
         "pos_dim": 3,
         "classes": ["a", "b", "c"],
         "shares": pytest.approx([6 / 18] * 3),
-        "mean": 0.0,
-        "std": 1.0,
+        "mean": [0.0],
+        "std": [1.0],
     }
     facts = GraphData(Graphs(label=lambda n: torch.tensor([float(n)])), task="regression").facts
     assert facts["out_channels"] == 1
-    assert facts["std"] == pytest.approx(5.9, abs=1)
+    assert facts["std"][0] == pytest.approx(5.9, abs=1)
     two = Graphs(label=lambda n: torch.tensor([[1.0, 0.0]]))
     assert GraphData(two, task="multilabel").facts["out_channels"] == 2
 
@@ -130,6 +136,50 @@ def test_the_nodes_of_one_graph_belong_to_splits():
     assert torch.equal(batch.test_mask, given["test_mask"])
 
 
+class KeepOne(BaseTransform):
+    def forward(self, data):
+        data.y = data.y[:, 1:]
+        return data
+
+
+def test_labels_are_those_that_a_transform_leaves():
+    graphs = Graphs(label=lambda n: torch.tensor([[1000.0 * n, 1.0 * n, torch.nan]]))
+    facts = GraphData(graphs, task="regression", transform=[KeepOne()]).facts
+    assert facts["out_channels"] == 2
+    assert facts["mean"][0] < 20
+    assert len(facts["std"]) == 2
+    assert GraphData(graphs, task="regression").facts["std"][0] > 1000
+
+
+def test_a_graph_without_edges_in_front_changes_no_size():
+    class First(Graphs):
+        def get(self, index):
+            data = super().get(index)
+            data.edge_attr, data.edge_index = data.edge_attr[:0], data.edge_index[:, :0]
+            return data
+
+    assert GraphData(First()).facts["edge_dim"] == 5
+
+
+def test_masks_of_several_folds():
+    masks = {f"{name}_mask": torch.rand(30, 4) < 0.5 for name in ("train", "val", "test")}
+    (batch,) = GraphData(Nodes(**masks), level="node", split={"fold": 2}).train_dataloader()
+    assert torch.equal(batch.train_mask, masks["train_mask"][:, 2])
+    with pytest.raises(InputError, match="a fold in 0 to 3 .got .'fold': 4"):
+        GraphData(Nodes(**masks), level="node", split={"fold": 4})
+
+
+def test_evaluation_draws_the_same_each_time():
+    loader = GraphData(Graphs(), transform=[Noise()], batch_size=20).test_dataloader()
+    first, again = [torch.cat([b.x for b in loader]) for _ in range(2)]
+    assert torch.equal(first, again)
+    assert (first % 1 > 0).all()
+
+
+def test_without_a_test_set_there_is_no_test():
+    assert GraphData(Graphs(), val_dataset=Graphs(3)).test_dataloader() == []
+
+
 def test_graphs_are_augmented_in_training_alone_and_by_the_epoch():
     data = GraphData(Graphs(), transform=[AddOne()], augment=[Noise()], batch_size=20)
     (plain,) = data.test_dataloader()
@@ -149,6 +199,13 @@ def test_graphs_are_augmented_in_training_alone_and_by_the_epoch():
         (lambda: GraphData(Graphs(), task="ranking"), "task must be one of .* .got 'ranking'"),
         (lambda: GraphData(Graphs(), split={"fold": 1}), "seed alone .* .got fold"),
         (lambda: GraphData(Graphs(), level="edge"), "the field edge_label"),
+        (lambda: GraphData(Folded(), split={"part": 1}), "arguments of Folded.split"),
+        (lambda: GraphData(Graphs(label=lambda n: torch.tensor([n - 5]))), "one class in 0 to"),
+        (lambda: GraphData(Graphs(label=lambda n: torch.tensor([0.5]))), "one class in 0 to"),
+        (
+            lambda: GraphData(Graphs(), transform=[ToInt()]),
+            "floating dtype .got torch.int64.*OneHot",
+        ),
         (lambda: GraphData(Graphs(), batch_size=0).train_dataloader(), "batch_size .* at least 1"),
     ],
 )

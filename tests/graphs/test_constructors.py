@@ -109,6 +109,37 @@ def test_nearest_neighbours(of, dimensions, sizes, k, dilation):
     assert torch.equal(batch.edge_index, torch.cat(expected or [torch.empty(2, 0).long()], 1))
 
 
+@pytest.mark.parametrize("dimensions", [3, 8, 32])
+@pytest.mark.parametrize("tree", [True, False])
+def test_points_far_from_the_origin(dimensions, tree, monkeypatch):
+    if not tree:
+        monkeypatch.setattr("pyg_avig.graphs.knn.find_spec", lambda name: None)
+    points = torch.rand(200, dimensions, dtype=torch.double) + 1000
+    data = Data(pos=points.float())
+    expected = nearest(data.pos.double(), 5).indices
+    found = KNNEdges(5).graph(data)[0].view(200, 5)
+    assert (found == expected).float().mean() > 0.97  # Some lie equally far away.
+    r = float(torch.cdist(points, points).median())
+    edges = RadiusEdges(r).graph(data)
+    close = torch.cdist(data.pos.double(), data.pos.double()) <= r
+    assert abs(edges.size(1) - (int(close.sum()) - 200)) <= 0.02 * edges.size(1)
+
+
+def test_half_precision_and_batches_of_nothing():
+    points = torch.randn(20, 3)
+    for dtype in (torch.half, torch.bfloat16):
+        assert KNNEdges(3).graph(Data(pos=points.to(dtype))).shape == (2, 60)
+    empty = Data(pos=torch.empty(0, 3), x=torch.empty(0, 8), batch=torch.empty(0).long())
+    for name in ("knn", "radius", "expander"):
+        assert make_graph(name).graph(empty).shape == (2, 0)
+
+
+def test_degrading_leaves_out_loops_and_repeats():
+    edges = torch.tensor([[0, 0, 1, 2, 0], [0, 1, 2, 0, 1]])
+    spoilt = DegradedEdges(remove=0, add=0).graph(Data(edge_index=edges, num_nodes=3))
+    assert spoilt.tolist() == [[2, 0, 1], [0, 1, 2]]
+
+
 @pytest.mark.parametrize("dimensions", [3, 8])
 def test_nodes_in_one_place_are_still_not_their_own_neighbours(dimensions):
     data = KNNEdges(4)(Data(pos=torch.zeros(12, dimensions)))
@@ -228,6 +259,11 @@ def test_drawing_anew():
         (lambda: KNNEdges()(Data(pos=torch.full((3, 2), torch.nan))), "NaN"),
         (lambda: KNNEdges()(Data(pos=torch.full((3, 5), torch.inf))), "NaN or infinity"),
         (lambda: RadiusEdges()(Data(pos=torch.full((3, 2), torch.nan))), "NaN"),
+        (lambda: KNNEdges()(Data(pos=torch.randn(6, 3), x=torch.ones(4, 1))), "4 points"),
+        (
+            lambda: KNNEdges()(Data(pos=torch.randn(2, 3), batch=torch.tensor([1, 0]))),
+            "graph after graph",
+        ),
         (lambda: DegradedEdges()(Data(x=torch.randn(3, 2))), "edge_index, to spoil it"),
         (lambda: AxialEdges()(Data(x=torch.randn(3, 2))), "lattice_size"),
     ],

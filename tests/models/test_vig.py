@@ -95,6 +95,31 @@ def test_a_graph_without_edges_or_with_a_batch_of_ones_own():
     assert model(data).shape == (2, 4)
 
 
+def test_molecules_without_bonds_have_no_edge_features():
+    lone = Data(
+        x=torch.randn(1, 5), edge_index=torch.empty(2, 0).long(), edge_attr=torch.empty(0, 2)
+    )
+    model = ViG(**SMALL, edge_dim=2).eval()
+    both = model(Batch.from_data_list([lone, GRAPHS[0]]))
+    assert torch.allclose(both[:1], model(lone), atol=1e-6)
+
+
+def test_paths_are_dropped_among_empty_graphs():
+    empty = Data(x=torch.empty(0, 5), edge_index=torch.empty(2, 0).long())
+    model = ViG(**SMALL, drop_path=0.5)
+    assert model(Batch.from_data_list([empty, empty, empty, GRAPHS[1]])).shape == (4, 4)
+
+
+def test_a_degraded_graph_of_features_is_rebuilt_too():
+    args = {"graph": "knn", "graph_args": {"k": 2, "of": "x"}}
+    model = ViG(**SMALL, graph="degraded", graph_args=args).eval()
+    graphs = []
+    for block in model.blocks:
+        block.register_forward_pre_hook(lambda module, args: graphs.append(args[1]))
+    model(Batch.from_data_list(GRAPHS))
+    assert graphs[0] is not graphs[1]
+
+
 def test_it_learns_and_drops_paths():
     model = ViG(**SMALL, drop_path=0.5)
     batch, y = Batch.from_data_list(GRAPHS * 4), torch.tensor([0, 1, 2] * 4)
@@ -139,6 +164,9 @@ def test_a_graph_of_ones_own_replaces_that_of_vision_gnn():
         ({"pos": "relative"}, Data(x=torch.ones(3, 5), edge_index=torch.ones(2, 1).long()), "pos"),
         ({"pos": "relative"}, GRAPHS[0], r"pos of shape \(N, 2\), as pos_dim says .got \(3, 3\)"),
         ({"edge_dim": 2, "graph": "knn"}, GRAPHS[0], "edges at hand only"),
+        ({"heads": 0}, None, "heads must divide channels .got 0"),
+        ({"pool": ["meen"]}, None, "pool as aggregations of PyG"),
+        ({"pos": "conv", "pos_dim": 4}, None, "pos_dim must be 1 to 3"),
         ({"level": "edge"}, Data(x=torch.ones(3, 5), edge_index=torch.ones(2, 1).long()), "label"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from data.test_graph_data import Folded, Graphs, Nodes
-from sklearn.metrics import f1_score
+from sklearn.metrics import average_precision_score, f1_score
 
 from pyg_avig import InputError
 from pyg_avig.data import GraphData
@@ -71,6 +71,43 @@ def test_several_labels_at_once():
     assert metrics["test_f1"] > 0.6
 
 
+@pytest.mark.parametrize("batch_size", [1, 20])
+def test_several_labels_are_scored_as_scikit_learn_scores_them(batch_size):
+    label = lambda n: torch.tensor([[float(n % 2), float(n > 9)]])  # noqa: E731
+    data = GraphData(Graphs(label=label), task="multilabel", batch_size=16)
+    task = fit(data, epochs=1)
+    batches = list(GraphData(Graphs(label=label), task="multilabel").train_dataloader())
+    data.batch_size = batch_size
+    (metrics,) = trainer().test(task, data.train_dataloader(), verbose=False)
+    with torch.no_grad():
+        out = torch.cat([task(batch) for batch in batches])
+    y = torch.cat([batch.y for batch in batches])
+    assert metrics["test_ap"] == pytest.approx(average_precision_score(y, out), abs=1e-5)
+    assert metrics["test_f1"] == pytest.approx(f1_score(y, out > 0, average="micro"), abs=1e-5)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_targets_that_are_not_known_are_left_out(task):
+    def label(n):
+        return torch.tensor([[float(n % 2), torch.nan if n % 3 else float(n > 9)]])
+
+    data = GraphData(Graphs(label=label), task=task, batch_size=8)
+    module = fit(data, epochs=2)
+    (metrics,) = trainer().test(module, data.train_dataloader(), verbose=False)
+    assert all(torch.tensor(list(metrics.values())).isfinite())
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
+def test_large_targets_keep_their_digits_in_half_precision():
+    data = GraphData(Graphs(label=lambda n: torch.tensor([1000.0 + n])), task="regression")
+    task = GraphTask(data.facts, SMALL).eval()
+    plain, half = (
+        trainer(precision=precision).test(task, data.train_dataloader(), verbose=False)[0]
+        for precision in ("32-true", "bf16-mixed")
+    )
+    assert half["test_rmse"] == pytest.approx(plain["test_rmse"], rel=0.02)
+
+
 def test_nodes_are_counted_in_their_own_split_alone():
     data = GraphData(Nodes(), level="node")
     task = GraphTask(data.facts, SMALL)
@@ -89,6 +126,8 @@ def test_balancing_weighs_rare_classes_more():
     shares = torch.tensor(data.facts["shares"])
     assert torch.allclose(task.weight * shares, torch.full((2,), 0.5))
     assert "weight" not in task.state_dict()
+    facts = {**data.facts, "shares": [0.5, 0.5, 0.0], "out_channels": 3}
+    assert GraphTask(facts, SMALL, balance=True).weight[2] == 0
 
 
 @pytest.mark.parametrize(
