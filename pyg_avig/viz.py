@@ -1,7 +1,8 @@
-"""Pictures of graphs over images."""
+"""Pictures: graphs over images, and how a training went."""
 
 from __future__ import annotations
 
+import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,39 @@ def _draw_node(panel: Axes, node: tuple[int, int], side: int, **style: Any) -> N
     corner = node[1] * side - 0.5, node[0] * side - 0.5
     style = {"linewidth": 0.5, "edgecolor": "white", **style}
     panel.add_patch(Rectangle(corner, side, side, **style))
+
+
+def learning_curve(metrics: str | Path, path: str | Path | None = None) -> Figure:
+    """Draw the losses and scores of a run over its updates.
+
+    Args:
+        metrics: The file ``metrics.csv`` of a run of `pyg-avig fit`.
+        path: Where to write the figure as PNG, if anywhere.
+
+    Returns:
+        The figure: losses on the left, all other metrics on the right.
+
+    Raises:
+        InputError: If the file is missing, or no such table.
+    """
+    if not Path(metrics).is_file():
+        raise InputError(f"{metrics}: expected the metrics.csv of a run (there is no such file)")
+    with Path(metrics).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or "step" not in rows[0]:
+        raise InputError(f"{metrics}: expected the metrics.csv of a run (got another table)")
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for name in sorted(rows[0].keys() - {"step", "epoch"}):
+        points = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
+        is_loss = name.endswith("loss")
+        dots = "o" if len(points) < 30 else ""
+        panels[0 if is_loss else 1].plot(*zip(*points, strict=True), marker=dots, label=name)
+    for panel in panels:
+        panel.set_xlabel("updates")
+        panel.grid(alpha=0.3)
+        if panel.lines:
+            panel.legend()
+    if path is not None:
+        figure.savefig(path, dpi=100)
+    return figure

@@ -4,7 +4,7 @@ import torch
 from matplotlib.patches import Rectangle
 
 from pyg_avig import AxialGraph, InputError, attention_weights
-from pyg_avig.viz import neighbor_weights
+from pyg_avig.viz import learning_curve, neighbor_weights
 
 
 @pytest.fixture
@@ -66,3 +66,24 @@ def test_leaves_the_model_in_its_mode(model):
 def test_a_pixel_outside_is_refused(model):
     with pytest.raises(InputError, match=r"32 x 32 \(got \(32, 0\)\)"):
         neighbor_weights(model, torch.randn(1, 32, 32), (32, 0))
+
+
+def test_the_learning_curve_shows_what_the_table_says(tmp_path):
+    table = tmp_path / "metrics.csv"
+    table.write_text("epoch,step,train_loss,val_acc\n0,9,2.5,\n0,10,,0.5\n1,19,1.5,\n1,20,,0.75\n")
+    figure = learning_curve(table, tmp_path / "curve.png")
+    losses, scores = figure.axes
+    assert losses.lines[0].get_xydata().tolist() == [[9, 2.5], [19, 1.5]]
+    assert scores.lines[0].get_xydata().tolist() == [[10, 0.5], [20, 0.75]]
+    assert (tmp_path / "curve.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "no such file"), ("a,b\n1,2\n", "another")]
+)
+def test_other_files_have_no_learning_curve(content, message, tmp_path):
+    table = tmp_path / "metrics.csv"
+    if content is not None:
+        table.write_text(content)
+    with pytest.raises(InputError, match=message):
+        learning_curve(table)
