@@ -1,13 +1,17 @@
 """Interrupted trainings and trainings on several devices."""
 
 import csv
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from data.trees import CLASSES, imagenet_tree
+from train import sharded
 from train.runs import fit_elsewhere, last_checkpoint, options
 
 from pyg_avig.train.cli import main
@@ -65,6 +69,25 @@ def test_two_processes_do_what_one_does_with_the_double_batch(tmp_path):
     for a, b in zip(metrics(tmp_path / "1"), metrics(tmp_path / "2"), strict=True):
         assert a["val_acc"] == pytest.approx(b["val_acc"])
         assert a["val_loss"] == pytest.approx(b["val_loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_model_in_shards_learns_what_a_whole_one_does(tmp_path):
+    launcher = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
+    program = ["--nproc_per_node=2", str(Path(sharded.__file__)), str(tmp_path / "state.pt")]
+    run = subprocess.run(
+        [*launcher, *program],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    expected = sharded.train(sharded.make(), slice(None))
+    assert state.keys() == expected.keys()
+    assert all(torch.allclose(state[name], value, atol=1e-6) for name, value in expected.items())
+    start = sharded.make().state_dict()
+    assert any(not torch.allclose(start[name], value, atol=1e-4) for name, value in state.items())
 
 
 @pytest.mark.slow
