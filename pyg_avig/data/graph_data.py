@@ -71,6 +71,11 @@ class GraphData(pl.LightningDataModule):
         num_workers: Worker processes a loader.
     """
 
+    facts: dict[str, Any]
+    """What a model must know of the data: ``level`` and ``task``; ``in_channels``,
+    ``out_channels``, ``edge_dim`` and ``pos_dim``, sizes or ``None``; the names of the ``classes``
+    and their ``shares`` in training; ``mean`` and ``std`` of each target of a regression."""
+
     def __init__(
         self,
         dataset: Dataset,
@@ -107,12 +112,8 @@ class GraphData(pl.LightningDataModule):
                 return dict.fromkeys(SPLITS, (marked, [0]))
             indices = _indices(dataset, len(dataset), split)
             return {name: (dataset, indices[name].tolist()) for name in SPLITS}
-        everything = torch.arange(len(dataset))
-        parts = {
-            "train": (dataset, everything.tolist()),
-            "val": (dataset, []),
-            "test": (dataset, []),
-        }
+        parts: dict[str, tuple[Dataset, list[int]]] = dict.fromkeys(SPLITS, (dataset, []))
+        parts["train"] = dataset, list(range(len(dataset)))
         if val is None:
             drawn = _random_split(len(dataset), split)
             parts["val"] = dataset, drawn["val"].tolist()
@@ -138,11 +139,8 @@ class GraphData(pl.LightningDataModule):
         classes = getattr(dataset, "classes", None)
         outputs, shares = y.size(1), None
         if self.task == "multiclass":
-            outputs = (
-                len(classes)
-                if classes
-                else max(int(part.num_classes) for part, _ in self.parts.values())
-            )
+            known_classes = [int(part.num_classes) for part, _ in self.parts.values()]
+            outputs = len(classes) if classes else max(known_classes)
             if y.size(1) != 1 or (y != y.round()).any() or not 0 <= y.min() <= y.max() < outputs:
                 raise InputError(
                     f"expected one class in 0 to {outputs - 1} for each {self.level} (got "
@@ -174,12 +172,8 @@ class GraphData(pl.LightningDataModule):
             raise InputError(f"expected graphs with the field {field} (got {sample})")
         dataset, indices = self.parts["train"]
         graphs: Any = [dataset[n] for n in indices]
-        plain = graphs[0].get(field)
-        if (
-            plain is None
-            or plain.shape != sample[field].shape
-            or plain.dtype != sample[field].dtype
-        ):
+        plain, made = graphs[0].get(field), sample[field]
+        if plain is None or (plain.shape, plain.dtype) != (made.shape, made.dtype):
             graphs = self.items("train")  # A transform makes them.
         labels = []
         for graph in graphs:
@@ -188,11 +182,6 @@ class GraphData(pl.LightningDataModule):
                 label = label[graph.train_mask]
             labels.append(label.reshape(1 if self.level == "graph" else len(label), -1))
         return torch.cat(labels).float()
-
-    facts: dict[str, Any]
-    """What a model must know of the data: ``level`` and ``task``; ``in_channels``,
-    ``out_channels``, ``edge_dim`` and ``pos_dim``, sizes or ``None``; the names of the ``classes``
-    and their ``shares`` in training; ``mean`` and ``std`` of each target of a regression."""
 
     def items(self, split: str, training: bool = False) -> GraphItems:
         """The graphs of a split, augmented if ``training``."""
