@@ -87,7 +87,9 @@ def image_nodes(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
     rows, columns = height // p_h, width // p_w
     pixels = images.reshape(batch, channels, rows, p_h, columns, p_w).permute(0, 1, 3, 5, 2, 4)
     # Copied in two steps, as runs of a patch's width alone would be slow.
-    nodes = pixels.reshape(batch, -1, rows * columns).transpose(1, 2).contiguous()
+    nodes = pixels.reshape(batch, -1, rows * columns).transpose(1, 2)
+    # A clone, as one channel or one patch alone would be a view, and the nodes are not the image's.
+    nodes = nodes.clone(memory_format=torch.contiguous_format)
     return nodes.view(batch * rows * columns, -1)
 
 

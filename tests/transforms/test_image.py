@@ -140,9 +140,10 @@ def test_bad_options():
         ImageToGraph(stride=(1, 2, 3))
 
 
-@pytest.mark.parametrize("patch_size", [1, 2])
-def test_nodes_are_a_copy_of_the_image(patch_size):
-    image = torch.rand(3, 4, 4)
+@pytest.mark.parametrize("patch_size", [1, 2, 4])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_nodes_are_a_copy_of_the_image(patch_size, channels):
+    image = torch.rand(channels, 4, 4)
     before = image.clone()
     x = ImageToGraph(patch_size)(image).x
     assert x.is_contiguous()
