@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,12 +10,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import DistributedSampler, Sampler
 from torch_geometric.data import Data, Dataset
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import BaseTransform, Compose
 
-from pyg_avig.data.sampling import SeededSampler, Share, device_share, run_seed, seeded
+from pyg_avig.data.loaders import check_least, share_loader
+from pyg_avig.data.sampling import device_share, seeded
 from pyg_avig.errors import InputError
 
 LEVELS = ("graph", "node", "edge")
@@ -191,9 +192,7 @@ class GraphData(pl.LightningDataModule):
 
     def loader(self, split: str, training: bool = False) -> DataLoader | list:
         """The loader of this process's share of a split; an empty list without graphs."""
-        for name, least in (("batch_size", 1), ("num_workers", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least} (got {getattr(self, name)})")
+        check_least(self, batch_size=1, num_workers=0)
         items, size = self.items(split, training), device_share(self.batch_size, self.trainer)
         if not len(items):
             return []
@@ -201,20 +200,7 @@ class GraphData(pl.LightningDataModule):
         world_size = self.trainer.world_size if self.trainer else 1
         if len(items) < world_size:
             raise InputError(f"expected a graph a device (got {len(items)} in {split!r})")
-        sampler: Sampler = Share(len(items), rank, world_size)
-        if training:
-            sampler = DistributedSampler(items, world_size, rank)
-            sampler = SeededSampler(sampler, rank, world_size)
-        return DataLoader(
-            items,
-            batch_size=size,
-            sampler=sampler,
-            drop_last=training and len(sampler) > size,  # type: ignore[arg-type]
-            num_workers=self.num_workers,
-            # Else the loader would draw from the model's generator.
-            generator=torch.Generator().manual_seed(run_seed()),
-            persistent_workers=self.num_workers > 0,
-        )
+        return share_loader(items, size, self.num_workers, rank, world_size, training)
 
     def train_dataloader(self) -> Any:
         """Batches of augmented training graphs."""
@@ -247,7 +233,9 @@ class _Marked:
         return 1
 
     def __getitem__(self, index: int) -> Data:
-        return self.data.clone()
+        return copy.copy(
+            self.data
+        )  # As transforms copy: they put new tensors in, and write in none.
 
 
 def _masks(dataset: Any, split: dict[str, Any]) -> dict[str, Tensor]:

@@ -7,15 +7,14 @@ from contextlib import nullcontext
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
-import torch
 from PIL import Image
 from timm.data import create_transform
-from timm.data.distributed_sampler import RepeatAugSampler
-from torch.utils.data import Dataset, DistributedSampler, Sampler
+from torch.utils.data import Dataset
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from pyg_avig.data.sampling import SeededSampler, Share, device_share, run_seed, seeded
+from pyg_avig.data.loaders import check_least, share_loader
+from pyg_avig.data.sampling import device_share, seeded
 from pyg_avig.data.streams import ImageStream
 from pyg_avig.errors import InputError
 from pyg_avig.transforms import ImageToGraph
@@ -127,10 +126,7 @@ class ImageGraphDataModule(pl.LightningDataModule):
 
     def loader(self, split: str, training: bool = False) -> DataLoader:
         """The loader of this process's share of a split: augmented and shuffled if ``training``."""
-        # Not in the constructor, whose errors the command line's parser would wrap.
-        for name, least in (("batch_size", 1), ("num_workers", 0), ("repeats", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least} (got {getattr(self, name)})")
+        check_least(self, batch_size=1, num_workers=0, repeats=1)
         images, batch_size = self.splits[split], self.device_batch_size
         rank = self.trainer.global_rank if self.trainer else 0
         world_size = self.trainer.world_size if self.trainer else 1
@@ -141,28 +137,14 @@ class ImageGraphDataModule(pl.LightningDataModule):
             return images.loader(transform, batch_size, self.num_workers, rank, training)
         if len(images) < world_size:
             raise InputError(f"expected an image a device (got {len(images)} in {split!r})")
-        sampler: Sampler = Share(len(images), rank, world_size)
-        if training:
-            if min(len(images), batch_size) < 2:
-                raise InputError(
-                    "expected at least 2 images in a training batch, as BatchNorm needs (got "
-                    f"batches of {batch_size} a device and {len(images)} images)"
-                )
-            shared = {"num_replicas": world_size, "rank": rank}
-            if self.repeats > 1:
-                sampler = RepeatAugSampler(images, num_repeats=self.repeats, **shared)
-            else:
-                sampler = DistributedSampler(images, **shared)  # type: ignore[arg-type]
-            sampler = SeededSampler(sampler, rank, world_size)
-        return DataLoader(
-            ImageGraphs(images, transform),
-            batch_size=batch_size,
-            sampler=sampler,
-            drop_last=training and len(sampler) > batch_size,  # type: ignore[arg-type]
-            num_workers=self.num_workers,
-            # Else the loader would draw from the model's generator.
-            generator=torch.Generator().manual_seed(run_seed()),
-            persistent_workers=self.num_workers > 0,
+        if training and min(len(images), batch_size) < 2:
+            raise InputError(
+                "expected at least 2 images in a training batch, as BatchNorm needs (got "
+                f"batches of {batch_size} a device and {len(images)} images)"
+            )
+        graphs = ImageGraphs(images, transform)
+        return share_loader(
+            graphs, batch_size, self.num_workers, rank, world_size, training, self.repeats
         )
 
     def _transform(self, training: bool) -> Any:

@@ -133,7 +133,7 @@ class Grapher(nn.Module):
         """Merge each BatchNorm into the linear map before it, in place, for evaluation."""
         if self.training:
             raise InputError("expected a Grapher in evaluation mode, to fuse it (call eval())")
-        if len(self.ffn) == 3:
+        if not isinstance(self.ffn[1], nn.BatchNorm1d):
             return self
         if isinstance(self.conv, CrossAttnConv):
             update, norm = self.conv.lin_update, cast(nn.BatchNorm1d, self.norm)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_avig.errors import InputError
-from pyg_avig.train.export import read_export
+from pyg_avig.train.export import read_description
 
 
 class Teacher:
@@ -102,7 +102,7 @@ def _trained_on(
     if checkpoint is None:
         return None
     try:
-        _, description = read_export(checkpoint)
+        description = read_description(checkpoint)
     except InputError:
         return data_config
     if description["classes"] != list(classes):

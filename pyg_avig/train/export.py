@@ -36,14 +36,24 @@ def read_export(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: If the file is missing, broken, or of something else.
     """
+    description = read_description(path)
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
+
+
+def read_description(path: str | Path) -> dict[str, Any]:
+    """What :func:`write_export` says of a model, without its tensors.
+
+    Raises:
+        InputError: If the file is missing, broken, or of something else.
+    """
     if not Path(path).is_file():
         raise InputError(f"{path}: expected an exported model (there is no such file)")
     try:
         with safe_open(path, "pt") as file:
             description = json.loads((file.metadata() or {}).get("pyg_avig", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise InputError(f"{path}: expected an exported model ({error})") from None
     if not isinstance(description, dict) or not description.keys() >= NEEDED:
         raise InputError(f"{path}: expected a file that `pyg-avig export` wrote (got another)")
-    return tensors, {key: description[key] for key in NEEDED}
+    return {key: description[key] for key in NEEDED}

@@ -12,6 +12,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_avig.errors import InputError
+from pyg_avig.graphs.constructors import positive
 
 
 @functional_transform("points_to_graph")
@@ -115,11 +116,8 @@ class PointPatches(BaseTransform):
     """
 
     def __init__(self, num_patches: int = 128, size: int = 16) -> None:
-        for name, value in (("num_patches", num_patches), ("size", size)):
-            if type(value) is not int or value < 1:
-                raise InputError(f"{name} must be a positive int (got {value!r})")
-        self.num_patches = num_patches
-        self.size = size
+        self.num_patches = positive("num_patches", num_patches)
+        self.size = positive("size", size)
 
     def forward(self, data: Data) -> Data:
         """Transform one cloud."""
