@@ -112,6 +112,7 @@ def accuracy(
     number: int = 5,
     rivals: list[str] | None = None,
     max_epochs: int | None = None,
+    metrics: list[str] | None = None,
     threads: int = 2,
 ) -> None:
     """Cross-attention against other aggregations, in the same model with the same budget.
@@ -122,13 +123,16 @@ def accuracy(
         number: Number of seeds; where the data are dealt into folds, of folds.
         rivals: Some of the aggregations; by default all.
         max_epochs: In place of the config's.
+        metrics: Columns of the table, such as acc; by default all that the model logs.
         threads: CPU threads.
     """
     where = _begin("cpu", threads)
+    # What is run comes from the config alone.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     names = rivals or list(accuracy_module.RIVALS)
     rows = accuracy_module.accuracy(f"configs/{domain}/vig.yaml", number, names, max_epochs)
-    print(f"\n{domain}\n\n" + "\n".join(accuracy_module.report(rows)))
+    print(f"\n{domain}\n\n" + "\n".join(accuracy_module.report(rows, metrics)))
     print(f"\nwritten: {save(f'accuracy-{domain}', where, rows)}")
 
 

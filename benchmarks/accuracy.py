@@ -69,13 +69,15 @@ def accuracy(
             row["metrics"].append(metrics)
         row["parameters"] = sum(p.numel() for p in cli.model.parameters())
         rows.append(row)
-        print(report([row])[-1], flush=True)
+        print(row["rival"], row["metrics"], row["seconds"], flush=True)
     return rows
 
 
-def report(rows: list[dict[str, Any]]) -> list[str]:
+def report(rows: list[dict[str, Any]], metrics: list[str] | None = None) -> list[str]:
     """The rows as a Markdown table: means, with the standard deviation over the runs."""
     names = [name for name in rows[0]["metrics"][0] if not name.endswith("loss")]
+    if metrics is not None:
+        names = [f"test_{name}" for name in metrics]
     titles = [name.removeprefix("test_") for name in names]
     lines = [
         f"| aggregation | {' | '.join(titles)} | runs | parameters | seconds a run |",

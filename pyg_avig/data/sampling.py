@@ -110,7 +110,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def set_seed(seed: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's generators of this process."""
+    """Seed Python's, NumPy's and PyTorch's CPU generators of this process."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 (timm draws from it)
-    torch.manual_seed(seed)
+    # Not torch.manual_seed, which seeds the devices too, where dropout draws from.
+    torch.default_generator.manual_seed(seed)

@@ -155,6 +155,8 @@ class ViG(nn.Module):
             raise InputError(
                 f"expected node features x of shape (N, {self.in_channels}) (got {tuple(x.shape)})"
             )
+        if self.training and len(x) < 2:
+            raise InputError("expected at least 2 nodes in training, as BatchNorm needs (got 1)")
         x = self.embed(x)
         batch = _batch(data) if _num_graphs(data) > 1 else None
         size = lattice_size(data) if self.pos == "conv" else None

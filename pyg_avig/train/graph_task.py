@@ -54,6 +54,8 @@ class GraphTask(Recipe):
         **recipe: Any,
     ) -> None:
         super().__init__(**recipe)
+        if facts is None:
+            raise InputError("expected GraphData for a GraphTask (got data that say no facts)")
         args = {"pos_dim": facts["pos_dim"] or 1, **(model_args or {})}
         if args.get("graph") is None:
             args = {"edge_dim": facts["edge_dim"], **args}
@@ -100,7 +102,7 @@ class GraphTask(Recipe):
     def _evaluate(self, batch: Data, split: str, metrics: MetricCollection) -> None:
         out, target = self._of_split(self.model(batch), batch, split)
         size = len(target)
-        self.log(f"{split}_loss", self._loss(out, target), batch_size=size, sync_dist=True)
+        self.log_loss(split, self._loss(out, target), size)
         if self.task == "multilabel":
             metrics.update(out.float().sigmoid(), target.nan_to_num(nan=_UNKNOWN).long())
         elif self.task == "regression":

@@ -145,8 +145,7 @@ class ImageClassifier(Recipe):
     def _evaluate(self, batch: Batch, split: str, accuracy: MulticlassAccuracy) -> None:
         logits, size = self(batch), batch.num_graphs
         accuracy.update(logits, batch.y)
-        loss = F.cross_entropy(logits, batch.y)
-        self.log(f"{split}_loss", loss, batch_size=size, sync_dist=True)
+        self.log_loss(split, F.cross_entropy(logits, batch.y), size)
         self.log(f"{split}_acc", accuracy, batch_size=size, prog_bar=True)
 
 

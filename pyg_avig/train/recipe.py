@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytorch_lightning as pl
+import torch
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torchmetrics import MeanMetric
 
 from pyg_avig.data.sampling import run_seed, set_seed
 from pyg_avig.errors import InputError
@@ -57,6 +60,14 @@ class Recipe(pl.LightningModule):
         if sched not in SCHEDULES:
             raise InputError(f"sched must be one of {', '.join(SCHEDULES)} (got {sched!r})")
         self.model: Any = None
+        # Means over items, as batches and the shares of devices may differ in size.
+        self.losses = nn.ModuleDict({"val": MeanMetric(), "test": MeanMetric()})
+
+    def log_loss(self, split: str, loss: Tensor, size: int) -> None:
+        """Log the mean loss of a batch of ``size`` items of the split ``val`` or ``test``."""
+        metric = cast(Any, self.losses[split])
+        metric.update(loss, size)
+        self.log(f"{split}_loss", metric, batch_size=size)
 
     def on_train_start(self) -> None:
         """Take the learning rate from this run's schedule, should it differ from the saved one."""
@@ -64,7 +75,9 @@ class Recipe(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Draw what the model draws from the epoch's seed, so that a resumed run draws the same."""
-        set_seed(run_seed() + 1000 * self.current_epoch + self.global_rank)
+        seed = run_seed() + 1000 * self.current_epoch + self.global_rank
+        set_seed(seed)
+        torch.manual_seed(seed)  # The devices' generators too.
 
     def on_validation_start(self) -> None:
         """Let each process evaluate its share on its own."""

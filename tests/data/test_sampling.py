@@ -71,3 +71,14 @@ def test_seeded_draws_leave_the_others_alone():
         assert draw() == first
     with pytest.raises(ZeroDivisionError), seeded(7):
         raise ZeroDivisionError
+
+
+def test_seeding_an_item_leaves_the_devices_alone(monkeypatch):
+    def fail(seed):
+        raise AssertionError("a device was seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", fail)
+    with seeded(3):
+        first = torch.rand(2)
+    with seeded(3):
+        assert torch.equal(torch.rand(2), first)

@@ -176,3 +176,11 @@ def test_bad_input_is_named(change, data, message):
 
     with pytest.raises(InputError, match=message):
         run()
+
+
+def test_a_lone_node_cannot_train():
+    model = ViG(3, 2, 8, 1)
+    lone = Data(torch.randn(1, 3), torch.empty(2, 0, dtype=torch.long))
+    assert model.eval()(lone).shape == (1, 2)
+    with pytest.raises(InputError, match="at least 2 nodes in training"):
+        model.train()(lone)

@@ -3,8 +3,10 @@ import json
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from data.test_graph_data import Folded, Graphs, Nodes
 from sklearn.metrics import average_precision_score, f1_score
+from torch_geometric.loader import DataLoader
 
 from pyg_avig import InputError
 from pyg_avig.data import GraphData
@@ -34,6 +36,24 @@ def test_classes_of_graphs_are_learned():
     (metrics,) = trainer().test(task, data.train_dataloader(), verbose=False)
     assert metrics["test_acc"] > 0.9
     assert set(metrics) == {"test_loss", "test_acc", "test_f1"}
+
+
+def test_the_loss_is_a_mean_over_graphs_not_batches():
+    data = GraphData(Graphs(label=lambda n: torch.tensor([n % 2])), batch_size=3)
+    task = fit(data, epochs=1)
+    loader = DataLoader(list(data.items("train")), batch_size=3)
+    batches = list(loader)
+    assert len({batch.num_graphs for batch in batches}) == 2
+    (metrics,) = trainer().test(task, loader, verbose=False)
+    with torch.no_grad():
+        losses = torch.cat([F.cross_entropy(task(b), b.y, reduction="none") for b in batches])
+    assert metrics["test_loss"] == pytest.approx(losses.mean().item(), rel=1e-5)
+
+
+def test_images_are_not_its_data(capsys):
+    args = ["--model=GraphTask", "--data=Digits", "--trainer.logger=false"]
+    assert main(["fit", *args]) == 2
+    assert "expected GraphData for a GraphTask" in capsys.readouterr().err
 
 
 def test_metrics_are_those_of_scikit_learn():

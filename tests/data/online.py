@@ -1,0 +1,69 @@
+"""Small trees of the layouts that PyG's data sets download, so that none needs to."""
+
+import json
+
+import numpy as np
+import torch
+from torch_geometric.utils import from_smiles
+
+MODELNET10 = ("bathtub", "bed", "chair", "desk", "dresser", "monitor")
+MODELNET10 += ("night_stand", "sofa", "table", "toilet")
+SMILES = ("CCO", "c1ccccc1", "CC(=O)O", "CCN", "C#N", "OCC(O)CO", "CCCl", "c1ccncc1", "CC", "CO")
+
+
+def modelnet10(root):
+    """Tetrahedra as OFF files, in a folder a class and split."""
+    for n, name in enumerate(MODELNET10):
+        for split, number in (("train", 3), ("test", 1)):
+            folder = root / "raw" / name / split
+            folder.mkdir(parents=True)
+            for i in range(number):
+                corners = np.eye(4, 3) * (1 + n + i)
+                lines = ["OFF", "4 4 0", *(" ".join(map(str, corner)) for corner in corners)]
+                lines += ["3 0 1 2", "3 0 1 3", "3 0 2 3", "3 1 2 3"]
+                (folder / f"{name}_{i:04d}.off").write_text("\n".join(lines) + "\n")
+
+
+def ppi(root, nodes=6):
+    """Rings with 50 features and 121 labels a node: a JSON graph and arrays a split."""
+    raw = root / "raw"
+    raw.mkdir(parents=True)
+    for split, graphs in (("train", 3), ("valid", 1), ("test", 1)):
+        count = graphs * nodes
+        links = [
+            {"source": g * nodes + i, "target": g * nodes + (i + step) % nodes}
+            for g in range(graphs)
+            for i in range(nodes)
+            for step in (1, -1)
+        ]
+        content = {"directed": True, "multigraph": False, "graph": {}, "links": links}
+        content["nodes"] = [{"id": i} for i in range(count)]
+        (raw / f"{split}_graph.json").write_text(json.dumps(content))
+        generator = np.random.default_rng(0)
+        np.save(raw / f"{split}_feats.npy", generator.random((count, 50)))
+        np.save(raw / f"{split}_labels.npy", generator.integers(2, size=(count, 121)))
+        np.save(raw / f"{split}_graph_id.npy", np.repeat(np.arange(graphs), nodes) + 1)
+
+
+def esol(root):
+    """A table of molecules with their solubility last but one, and SMILES last."""
+    raw = root / "esol" / "raw"
+    raw.mkdir(parents=True)
+    lines = ["name,solubility,smiles", *(f"m,{-i / 2},{smiles}" for i, smiles in enumerate(SMILES))]
+    (raw / "delaney-processed.csv").write_text("\n".join(lines) + "\n")
+
+
+def peptides_func(root):
+    """Lists of tuples (x, edge_attr, edge_index, y), pickled by torch."""
+    raw = root / "peptides-func" / "raw"
+    raw.mkdir(parents=True)
+    for split, number in (("train", 6), ("val", 2), ("test", 2)):
+        graphs = []
+        for n, smiles in enumerate(SMILES[:number]):
+            data = from_smiles(smiles)
+            y = torch.arange(10).add(n).remainder(2).float().unsqueeze(0)
+            graphs.append((data.x, data.edge_attr, data.edge_index, y))
+        torch.save(graphs, raw / f"{split}.pt")
+
+
+TREES = {"modelnet10": modelnet10, "ppi": ppi, "esol": esol, "peptides_func": peptides_func}
