@@ -3,7 +3,7 @@
 from pyg_avig.transforms.image import GraphToImage, ImageToGraph
 from pyg_avig.transforms.molecule import OneHotMolecule
 from pyg_avig.transforms.points import PointPatches, PointsToGraph, RandomMirror
-from pyg_avig.transforms.video import RandomClipFlip, VideoToGraph
+from pyg_avig.transforms.video import RandomClipCrop, RandomClipFlip, VideoToGraph
 
 __all__ = [
     "GraphToImage",
@@ -11,6 +11,7 @@ __all__ = [
     "OneHotMolecule",
     "PointPatches",
     "PointsToGraph",
+    "RandomClipCrop",
     "RandomClipFlip",
     "RandomMirror",
     "VideoToGraph",

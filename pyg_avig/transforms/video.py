@@ -12,6 +12,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.constructors import positive
 from pyg_avig.graphs.lattice import patch_centres
 from pyg_avig.transforms.image import label_tensor
 
@@ -152,6 +153,41 @@ class RandomClipFlip(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(mirror={self.mirror}, reverse={self.reverse})"
+
+
+@functional_transform("random_clip_crop")
+class RandomClipCrop(BaseTransform):
+    """Cut a square out of a clip, at the same random place in all of its frames.
+
+    A model of graphs can train on crops and be tested on whole frames.
+
+    Takes a ``Data`` with the clip in ``data.clip``, (..., T, C, H, W).
+
+    Args:
+        size: Side of the square in pixels.
+
+    Raises:
+        InputError: If a frame is smaller.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = positive("size", size)
+
+    def forward(self, data: Data) -> Data:
+        """Transform one clip."""
+        height, width = data.clip.shape[-2:]
+        if min(height, width) < self.size:
+            raise InputError(
+                f"expected frames of at least {self.size} x {self.size} pixels (got {height} x "
+                f"{width})"
+            )
+        top = int(torch.randint(height - self.size + 1, ()))
+        left = int(torch.randint(width - self.size + 1, ()))
+        data.clip = data.clip[..., top : top + self.size, left : left + self.size]
+        return data
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}(size={self.size})"
 
 
 def _to_tensor(clip: Any) -> Tensor:

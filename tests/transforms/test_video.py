@@ -9,7 +9,7 @@ from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Compose, ToUndirected
 
 from pyg_avig import AxialGraph, InputError
-from pyg_avig.transforms.video import RandomClipFlip, VideoToGraph
+from pyg_avig.transforms.video import RandomClipCrop, RandomClipFlip, VideoToGraph
 
 
 def rebuilt(data, channels):
@@ -174,3 +174,16 @@ def test_clips_are_mirrored_and_reversed():
     assert len(seen) == 4
     with pytest.raises(InputError, match=r"reverse must lie in \[0, 1\] .got 2"):
         RandomClipFlip(reverse=2)
+
+
+def test_clips_are_cropped_alike_in_all_frames():
+    clip = torch.arange(2 * 4 * 6).view(1, 2, 1, 4, 6)
+    crops = [RandomClipCrop(3)(Data(clip=clip)).clip for _ in range(60)]
+    assert {tuple(crop.shape) for crop in crops} == {(1, 2, 1, 3, 3)}
+    assert all(((crop[0, 1] - crop[0, 0]) == 24).all() for crop in crops)
+    assert len({int(crop[0, 0, 0, 0, 0]) for crop in crops}) == 2 * 4
+    assert torch.equal(RandomClipCrop(4)(Data(clip=clip[..., :4])).clip, clip[..., :4])
+    with pytest.raises(InputError, match="at least 5 x 5 pixels .got 4 x 6"):
+        RandomClipCrop(5)(Data(clip=clip))
+    with pytest.raises(InputError, match="size must be a positive int"):
+        RandomClipCrop(0)
