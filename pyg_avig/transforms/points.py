@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.data.datapipes import functional_transform
@@ -13,6 +14,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.constructors import positive
+from pyg_avig.graphs.knn import distances, use_tree
 
 
 @functional_transform("points_to_graph")
@@ -128,10 +130,10 @@ class PointPatches(BaseTransform):
             number = 0 if pos is None else len(pos)
             raise InputError(f"expected a cloud of at least {self.size} points (got {number})")
         centres = _far_apart(pos, min(self.num_patches, len(pos)))
-        members = torch.cdist(pos[centres], pos).topk(self.size, largest=False).indices
-        parts = [pos[members] - pos[centres].unsqueeze(1)]
-        parts += [data[name][members] for name in ("normal", "color") if data.get(name) is not None]
-        x = torch.cat([pos[centres], torch.cat(parts, -1).flatten(1)], 1)
+        members = _nearest(pos, centres, self.size)
+        offsets = pos[members] - pos[centres].unsqueeze(1)
+        fields = [data[name][members] for name in ("normal", "color") if data.get(name) is not None]
+        x = torch.cat([pos[centres], self.describe(offsets, fields)], 1)
         rest = {
             name: value
             for name, value in data.to_dict().items()
@@ -139,8 +141,59 @@ class PointPatches(BaseTransform):
         }
         return Data.from_dict({**rest, "pos": pos[centres], "x": x})
 
+    def describe(self, offsets: Tensor, fields: list[Tensor]) -> Tensor:
+        """What ``x`` holds behind the centres, (M, D).
+
+        Args:
+            offsets: Positions against the centre, nearest first, (M, S, 3).
+            fields: Normals and colours, if there are any, (M, S, 3) each.
+        """
+        return torch.cat([offsets, *fields], -1).flatten(1)
+
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(num_patches={self.num_patches}, size={self.size})"
+
+
+def _nearest(pos: Tensor, centres: Tensor, number: int) -> Tensor:
+    """The points that are nearest to each centre, (M, number), nearest first."""
+    if not use_tree(pos):
+        return distances(pos[centres], pos).topk(number, largest=False).indices
+    from scipy.spatial import KDTree
+
+    points = pos.numpy()
+    _, members = KDTree(points).query(points[centres], range(1, number + 1))
+    return torch.from_numpy(members)
+
+
+@functional_transform("patch_moments")
+class PatchMoments(PointPatches):
+    """Patches as :class:`PointPatches` gathers them, described by the moments of their points.
+
+    Moments depend neither on the order of the points nor on their number, so they are learned from
+    with few clouds. Ours.
+
+    Gives for each patch, as ``x``, its centre, the logarithm of its radius R (the largest distance
+    from the centre), and over its points, whose positions are taken against the centre and divided
+    by R and followed by their normals and colours: the mean of each value, of its magnitude, and of
+    the product of every two, (M, 4 + 2 D + D (D + 1) / 2) with D of 3 to 9.
+
+    Args:
+        num_patches: M, fewer for a cloud of fewer points.
+        size: Points S of a patch.
+
+    Raises:
+        InputError: If the cloud has fewer than S points, or edges.
+    """
+
+    def describe(self, offsets: Tensor, fields: list[Tensor]) -> Tensor:
+        """What ``x`` holds behind the centres, (M, 1 + 2 D + D (D + 1) / 2)."""
+        radius = offsets[:, -1:].norm(dim=-1, keepdim=True)  # The farthest comes last.
+        radius = radius.clamp(min=torch.finfo(offsets.dtype).tiny)
+        values = torch.cat([offsets / radius, *fields], -1)
+        products = values.mT @ values / values.size(1)
+        first, second = torch.triu_indices(*products.shape[1:], device=values.device)
+        moments = [values.mean(1), values.abs().mean(1), products[:, first, second]]
+        return torch.cat([radius.view(-1, 1).log(), *moments], 1)
 
 
 def _far_apart(pos: Tensor, number: int) -> Tensor:
@@ -187,6 +240,36 @@ class RandomMirror(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(axis={self.axis}, p={self.p})"
+
+
+@functional_transform("random_stretch")
+class RandomStretch(BaseTransform):
+    """Scale each axis of a point cloud by a random factor of its own, and turn normals accordingly.
+
+    (PyG's ``RandomScale`` scales all axes alike.)
+
+    Args:
+        low: The least factor.
+        high: The largest; drawn uniformly between, from torch's global generator.
+    """
+
+    def __init__(self, low: float = 0.8, high: float = 1.25) -> None:
+        if not 0 < low <= high:
+            raise InputError(f"expected factors 0 < low <= high (got {low} and {high})")
+        self.low = low
+        self.high = high
+
+    def forward(self, data: Data) -> Data:
+        """Transform one point cloud."""
+        factors = torch.empty(3).uniform_(self.low, self.high).to(data.pos)
+        data.pos = data.pos * factors
+        if data.get("normal") is not None:
+            # A normal stays upright on its surface if it is scaled by the inverse.
+            data.normal = F.normalize(data.normal / factors, dim=1)
+        return data
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}(low={self.low}, high={self.high})"
 
 
 def _checked(name: str, value: Any, like: Tensor | None = None) -> Tensor:

@@ -1,10 +1,19 @@
+import math
+
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import Compose, RandomJitter
 
 from pyg_avig import InputError
-from pyg_avig.transforms.points import PointPatches, PointsToGraph, RandomMirror
+from pyg_avig.transforms import points
+from pyg_avig.transforms.points import (
+    PatchMoments,
+    PointPatches,
+    PointsToGraph,
+    RandomMirror,
+    RandomStretch,
+)
 
 
 def cloud(size=20, **fields):
@@ -178,3 +187,55 @@ def test_centres_lie_far_apart():
 def test_what_cannot_be_gathered_is_named(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_the_nearest_points_are_the_same_without_a_tree(monkeypatch):
+    data = cloud(50)
+    expected = PointPatches(6, 5)(data.clone()).x
+    monkeypatch.setattr(points, "use_tree", lambda pos: False)
+    torch.testing.assert_close(PointPatches(6, 5)(data).x, expected)
+
+
+@pytest.mark.parametrize("fields", [(), ("normal",), ("normal", "color")])
+def test_moments_are_those_of_the_patches(fields):
+    data = Data(pos=torch.randn(40, 3) * 50, **{name: torch.rand(40, 3) for name in fields})
+    d = 3 + 3 * len(fields)
+    plain, out = PointPatches(5, 8)(data.clone()), PatchMoments(5, 8)(data)
+    assert torch.equal(out.pos, plain.pos)
+    assert torch.equal(out.x[:, :3], plain.pos)
+    for row, patch in zip(out.x, plain.x, strict=True):
+        values = patch[3:].view(8, d)
+        radius = values[:, :3].norm(dim=1).max()
+        values[:, :3] /= radius
+        products = [(values[:, i] * values[:, j]).mean() for i in range(d) for j in range(i, d)]
+        expected = [radius.log(), *values.mean(0), *values.abs().mean(0), *products]
+        torch.testing.assert_close(row[3:], torch.stack(expected))
+
+
+def test_moments_do_not_depend_on_order_scale_or_repetition():
+    pos = torch.randn(12, 3, dtype=torch.double)
+    one = PatchMoments(1, 12)(Data(pos=pos)).x
+    other = PatchMoments(1, 12)(Data(pos=pos.flip(0))).x
+    torch.testing.assert_close(one, other)
+    large = PatchMoments(1, 12)(Data(pos=7 * pos)).x
+    torch.testing.assert_close(large[:, 4:], one[:, 4:])
+    torch.testing.assert_close(large[:, 3], one[:, 3] + math.log(7))
+    twice = PatchMoments(1, 24)(Data(pos=pos.repeat(2, 1))).x
+    torch.testing.assert_close(twice, one)
+    assert PatchMoments(1, 3)(Data(pos=torch.ones(3, 3))).x.isfinite().all()
+
+
+def test_stretching_keeps_normals_upright():
+    # Two edges of a triangle span the plane that its normal stands on.
+    pos = torch.randn(3, 3)
+    normal = torch.linalg.cross(pos[1] - pos[0], pos[2] - pos[0]).expand(3, 3)
+    out = RandomStretch(0.5, 2.0)(Data(pos=pos, normal=normal))
+    factors = out.pos / pos
+    torch.testing.assert_close(factors, factors[:1].expand(3, 3))
+    assert len(factors[0].unique()) == 3
+    assert ((factors >= 0.5 - 1e-6) & (factors <= 2 + 1e-6)).all()
+    edges = out.pos[1:] - out.pos[:1]
+    torch.testing.assert_close(edges @ out.normal[0], torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.normal.norm(dim=1), torch.ones(3))
+    with pytest.raises(InputError, match="0 < low <= high .got 0 and 1"):
+        RandomStretch(0, 1)
