@@ -61,7 +61,10 @@ class Recipe(pl.LightningModule):
             raise InputError(f"sched must be one of {', '.join(SCHEDULES)} (got {sched!r})")
         self.model: Any = None
         # Means over items, as batches and the shares of devices may differ in size.
-        self.losses = nn.ModuleDict({"val": MeanMetric(), "test": MeanMetric()})
+        self.losses = nn.ModuleDict(
+            # A loss that is no number must show.
+            {split: MeanMetric(nan_strategy="disable") for split in ("val", "test")}
+        )
 
     def log_loss(self, split: str, loss: Tensor, size: int) -> None:
         """Log the mean loss of a batch of ``size`` items of the split ``val`` or ``test``."""

@@ -123,12 +123,12 @@ class PointPatches(BaseTransform):
 
     def forward(self, data: Data) -> Data:
         """Transform one cloud."""
-        pos = data.pos
         if data.get("edge_index") is not None:
             raise InputError("expected a cloud without edges, to gather its points (got some)")
-        if pos is None or len(pos) < self.size:
-            number = 0 if pos is None else len(pos)
+        if data.pos is None or len(data.pos) < self.size:
+            number = 0 if data.pos is None else len(data.pos)
             raise InputError(f"expected a cloud of at least {self.size} points (got {number})")
+        pos = _checked("pos", data.pos)
         centres = _far_apart(pos, min(self.num_patches, len(pos)))
         members = _nearest(pos, centres, self.size)
         offsets = pos[members] - pos[centres].unsqueeze(1)
@@ -160,7 +160,7 @@ def _nearest(pos: Tensor, centres: Tensor, number: int) -> Tensor:
         return distances(pos[centres], pos).topk(number, largest=False).indices
     from scipy.spatial import KDTree
 
-    points = pos.numpy()
+    points = pos.detach().numpy()
     _, members = KDTree(points).query(points[centres], range(1, number + 1))
     return torch.from_numpy(members)
 
@@ -169,8 +169,8 @@ def _nearest(pos: Tensor, centres: Tensor, number: int) -> Tensor:
 class PatchMoments(PointPatches):
     """Patches as :class:`PointPatches` gathers them, described by the moments of their points.
 
-    Moments depend neither on the order of the points nor on their number, so they are learned from
-    with few clouds. Ours.
+    Moments do not depend on the order of the points, and are of one size whatever their number, so
+    they are learned from with few clouds. Ours.
 
     Gives for each patch, as ``x``, its centre, the logarithm of its radius R (the largest distance
     from the centre), and over its points, whose positions are taken against the centre and divided
@@ -188,7 +188,8 @@ class PatchMoments(PointPatches):
     def describe(self, offsets: Tensor, fields: list[Tensor]) -> Tensor:
         """What ``x`` holds behind the centres, (M, 1 + 2 D + D (D + 1) / 2)."""
         radius = offsets[:, -1:].norm(dim=-1, keepdim=True)  # The farthest comes last.
-        radius = radius.clamp(min=torch.finfo(offsets.dtype).tiny)
+        # Points that coincide are as small as rounding, not infinitely small.
+        radius = radius.clamp(min=torch.finfo(offsets.dtype).eps * max(1, float(radius.max())))
         values = torch.cat([offsets / radius, *fields], -1)
         products = values.mT @ values / values.size(1)
         first, second = torch.triu_indices(*products.shape[1:], device=values.device)
@@ -199,7 +200,7 @@ class PatchMoments(PointPatches):
 def _far_apart(pos: Tensor, number: int) -> Tensor:
     """Points as far from one another as can be, greedily, from the outermost on."""
     # Many small steps, which cost less in NumPy, and on rows of coordinates.
-    points = np.ascontiguousarray(pos.cpu().numpy().T)
+    points = np.ascontiguousarray(pos.detach().cpu().numpy().T)
     offset = points - points.mean(1, keepdims=True)
     chosen = [int(np.square(offset).sum(0).argmax())]
     distance = np.full(len(pos), np.inf, points.dtype)
@@ -246,7 +247,8 @@ class RandomMirror(BaseTransform):
 class RandomStretch(BaseTransform):
     """Scale each axis of a point cloud by a random factor of its own, and turn normals accordingly.
 
-    (PyG's ``RandomScale`` scales all axes alike.)
+    (PyG's ``RandomScale`` scales all axes alike.) Takes a ``Data`` with ``pos`` (N, 3) and optional
+    ``normal``, before :class:`PointsToGraph` makes ``x`` of them.
 
     Args:
         low: The least factor.
@@ -254,15 +256,16 @@ class RandomStretch(BaseTransform):
     """
 
     def __init__(self, low: float = 0.8, high: float = 1.25) -> None:
-        if not 0 < low <= high:
-            raise InputError(f"expected factors 0 < low <= high (got {low} and {high})")
+        if not 0 < low <= high < float("inf"):
+            raise InputError(f"expected finite factors 0 < low <= high (got {low} and {high})")
         self.low = low
         self.high = high
 
     def forward(self, data: Data) -> Data:
         """Transform one point cloud."""
-        factors = torch.empty(3).uniform_(self.low, self.high).to(data.pos)
-        data.pos = data.pos * factors
+        pos = _checked("pos", data.pos)
+        factors = torch.empty(3).uniform_(self.low, self.high).to(pos)
+        data.pos = pos * factors
         if data.get("normal") is not None:
             # A normal stays upright on its surface if it is scaled by the inverse.
             data.normal = F.normalize(data.normal / factors, dim=1)

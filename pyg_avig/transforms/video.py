@@ -175,6 +175,8 @@ class RandomClipCrop(BaseTransform):
 
     def forward(self, data: Data) -> Data:
         """Transform one clip."""
+        if data.get("clip") is None or data.clip.dim() < 4:
+            raise InputError(f"expected a clip (..., T, C, H, W) in the field `clip` (got {data})")
         height, width = data.clip.shape[-2:]
         if min(height, width) < self.size:
             raise InputError(

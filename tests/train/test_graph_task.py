@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 import pytorch_lightning as pl
@@ -48,6 +49,15 @@ def test_the_loss_is_a_mean_over_graphs_not_batches():
     with torch.no_grad():
         losses = torch.cat([F.cross_entropy(task(b), b.y, reduction="none") for b in batches])
     assert metrics["test_loss"] == pytest.approx(losses.mean().item(), rel=1e-5)
+
+
+def test_a_loss_that_is_no_number_shows():
+    data = GraphData(Graphs(label=lambda n: torch.tensor([n % 2])), batch_size=3)
+    task = GraphTask(data.facts, SMALL)
+    items = list(data.items("train"))
+    items[0].x = items[0].x * torch.nan
+    (metrics,) = trainer().test(task, DataLoader(items, batch_size=3), verbose=False)
+    assert math.isnan(metrics["test_loss"])
 
 
 def test_images_are_not_its_data(capsys):

@@ -222,7 +222,8 @@ def test_moments_do_not_depend_on_order_scale_or_repetition():
     torch.testing.assert_close(large[:, 3], one[:, 3] + math.log(7))
     twice = PatchMoments(1, 24)(Data(pos=pos.repeat(2, 1))).x
     torch.testing.assert_close(twice, one)
-    assert PatchMoments(1, 3)(Data(pos=torch.ones(3, 3))).x.isfinite().all()
+    same = PatchMoments(1, 3)(Data(pos=torch.ones(3, 3))).x
+    assert same.abs().max() < 20
 
 
 def test_stretching_keeps_normals_upright():
@@ -237,5 +238,5 @@ def test_stretching_keeps_normals_upright():
     edges = out.pos[1:] - out.pos[:1]
     torch.testing.assert_close(edges @ out.normal[0], torch.zeros(2), atol=1e-5, rtol=0)
     torch.testing.assert_close(out.normal.norm(dim=1), torch.ones(3))
-    with pytest.raises(InputError, match="0 < low <= high .got 0 and 1"):
+    with pytest.raises(InputError, match="finite factors 0 < low <= high .got 0 and 1"):
         RandomStretch(0, 1)

@@ -185,5 +185,7 @@ def test_clips_are_cropped_alike_in_all_frames():
     assert torch.equal(RandomClipCrop(4)(Data(clip=clip[..., :4])).clip, clip[..., :4])
     with pytest.raises(InputError, match="at least 5 x 5 pixels .got 4 x 6"):
         RandomClipCrop(5)(Data(clip=clip))
+    with pytest.raises(InputError, match="in the field `clip`"):
+        RandomClipCrop(5)(Data(x=torch.ones(1, 1)))
     with pytest.raises(InputError, match="size must be a positive int"):
         RandomClipCrop(0)
