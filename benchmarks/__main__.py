@@ -133,7 +133,8 @@ def accuracy(
     names = rivals or list(accuracy_module.RIVALS)
     rows = accuracy_module.accuracy(f"configs/{domain}/vig.yaml", number, names, max_epochs)
     print(f"\n{domain}\n\n" + "\n".join(accuracy_module.report(rows, metrics)))
-    print(f"\nwritten: {save(f'accuracy-{domain}', where, rows)}")
+    budget = "" if max_epochs is None else f"-{max_epochs}-epochs"
+    print(f"\nwritten: {save(f'accuracy-{domain}{budget}', where, rows)}")
 
 
 def _begin(device: str, threads: int) -> torch.device:
