@@ -51,8 +51,12 @@ def main(epochs: int = 3, limit: int | None = None) -> float:
         print(f"epoch {epoch}: loss {loss.item():.3f}")
     model.eval()
     with torch.no_grad():
-        hits = torch.cat([model(b).argmax(1) == b.y for b in DataLoader(test, 128)])
-    accuracy = hits.float().mean().item()
+        hits = torch.cat([model(b).argmax(1) == b.y for b in DataLoader(test, 128)]).float()
+    film = torch.cat([clip.film for clip in test])
+    for index in film.unique():  # They are not equally hard.
+        mine = hits[film == index]
+        print(f"{clips.films[index].name}: {mine.mean():.2f} of {len(mine)} clips")
+    accuracy = hits.mean().item()
     print(f"accuracy on {len(hits)} later clips: {accuracy:.2f}")
     return accuracy
 
