@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -35,7 +36,8 @@ class AxialEdges(GraphConstructor):
 
     def graph(self, data: Data) -> AxialGraph:
         """The graph, which holds no edges."""
-        return AxialGraph(lattice_size(data), self.stride, _num_graphs(data), device_of(data))
+        size = lattice_size(data)
+        return AxialGraph(size, self.stride, _copies(data, size), device_of(data))
 
 
 class _LatticeEdges(GraphConstructor):
@@ -43,7 +45,8 @@ class _LatticeEdges(GraphConstructor):
 
     def graph(self, data: Data) -> Tensor:
         """The edges, (2, E)."""
-        size, copies = lattice_size(data), _num_graphs(data)
+        size = lattice_size(data)
+        copies = _copies(data, size)
         nodes = torch.cartesian_prod(*map(torch.arange, size)).view(-1, len(size))
         edges = ordered(self._joined(nodes, size))
         first = torch.arange(copies) * len(nodes)
@@ -111,5 +114,15 @@ class WindowEdges(_LatticeEdges):
         return torch.cat(edges, 1)
 
 
-def _num_graphs(data: Data) -> int:
-    return data.num_graphs if isinstance(data, Batch) else 1
+def _copies(data: Data, size: tuple[int, ...]) -> int:
+    """How many lattices of this size the nodes are."""
+    nodes = data.x if data.x is not None else data.pos
+    if nodes is None:
+        return data.num_graphs if isinstance(data, Batch) else 1
+    copies, rest = divmod(len(nodes), math.prod(size))
+    if rest:
+        raise InputError(
+            f"expected the nodes of whole lattices {size}, {math.prod(size)} each (got "
+            f"{len(nodes)})"
+        )
+    return copies

@@ -285,3 +285,13 @@ def test_a_constructor_of_ones_own():
         assert make_graph("own")(Data(x=torch.randn(2, 1))).edge_index.tolist() == [[0], [1]]
     finally:
         del constructors._CONSTRUCTORS["own"]
+
+
+@pytest.mark.parametrize("name", ["axial", "neighborhood", "window"])
+def test_lattices_are_counted_by_their_nodes(name):
+    batch = Batch.from_data_list(lattices((3, 4), 2))
+    expected = make_graph(name)(batch.clone()).edge_index
+    plain = Data(x=batch.x, batch=batch.batch, lattice_size=(3, 4))
+    assert torch.equal(make_graph(name)(plain).edge_index, expected)
+    with pytest.raises(InputError, match=r"whole lattices \(3, 4\), 12 each .got 13"):
+        make_graph(name)(Data(x=torch.randn(13, 2), lattice_size=(3, 4)))
