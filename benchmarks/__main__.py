@@ -1,4 +1,7 @@
-"""`python -m benchmarks ops | growth | models | loader | seeds | accuracy`: tables, and JSON."""
+"""`python -m benchmarks NAME`: a table, and JSON.
+
+NAME is ops, growth, models, loader, sag_vit, seeds or accuracy.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from benchmarks import growth as growth_module
 from benchmarks import loader as loader_module
 from benchmarks import models as models_module
 from benchmarks import ops as ops_module
+from benchmarks import sag_vit as sag_vit_module
 from benchmarks import seeds as seeds_module
 from benchmarks.timing import environment, save
 
@@ -93,6 +97,28 @@ def loader(repeats: int = 15, batch_size: int = 32) -> None:
     print(f"\nwritten: {save('loader', where, rows)}")
 
 
+def sag_vit(
+    device: str = "cpu",
+    threads: int = 2,
+    repeats: int = 9,
+    batch_size: int = 16,
+    sides: tuple[int, ...] = (224, 448),
+) -> None:
+    """SAG-ViT with its graph built once a size, against one built in Python for each image.
+
+    Args:
+        device: cpu or cuda.
+        threads: CPU threads.
+        repeats: Batches of each; the median counts.
+        batch_size: Images in a batch.
+        sides: Heights and widths of the images.
+    """
+    where = _begin(device, threads)
+    rows = sag_vit_module.sag_vit(where, repeats, batch_size, sides)
+    print("\n" + "\n".join(sag_vit_module.report(rows)))
+    print(f"\nwritten: {save(f'sag-vit-{where.type}', where, rows)}")
+
+
 def seeds(name: str, configs: list[str], number: int = 3, options: list[str] | None = None) -> None:
     """Train each config with several seeds; mean and spread of the test accuracy.
 
@@ -154,6 +180,7 @@ if __name__ == "__main__":
                 "growth": growth,
                 "models": models,
                 "loader": loader,
+                "sag_vit": sag_vit,
                 "seeds": seeds,
                 "accuracy": accuracy,
             },

@@ -14,27 +14,31 @@ def seeds(configs: list[str], number: int, options: list[str]) -> list[dict[str,
     """Fit each config with each seed and test the checkpoint that was best in validation."""
     rows = []
     for config in configs:
-        row: dict[str, Any] = {"config": config, "test_acc": [], "seconds": []}
+        row: dict[str, Any] = {"config": config, "metrics": [], "seconds": []}
         for seed in range(number):
             start = time.perf_counter()
             cli = CLI(["fit", f"--config={config}", f"--seed_everything={seed}", *options])
             row["seconds"].append(time.perf_counter() - start)
             best = Path(str(cli.trainer.log_dir), "checkpoints", "best.ckpt")
             (metrics,) = cli.trainer.test(cli.model, cli.datamodule, ckpt_path=str(best))
-            row["test_acc"].append(metrics["test_acc"])
+            row["metrics"].append(metrics)
         rows.append(row)
         print(row, flush=True)
     return rows
 
 
 def report(rows: list[dict[str, Any]]) -> list[str]:
-    """The rows as a Markdown table."""
-    lines = ["| config | test accuracy | spread | seeds | seconds a run |", "|---" * 5 + "|"]
+    """The rows as a Markdown table: means, with the standard deviation over the seeds."""
+    names = [name for name in rows[0]["metrics"][0] if name != "test_loss"]
+    lines = [
+        f"| config | {' | '.join(names)} | seeds | seconds a run |",
+        "|---" * (len(names) + 3) + "|",
+    ]
     for row in rows:
-        values = row["test_acc"]
-        spread = stdev(values) if len(values) > 1 else 0.0
+        columns = [[run[name] for run in row["metrics"]] for name in names]
+        cells = [f"{mean(v):.4f} ± {stdev(v) if len(v) > 1 else 0:.4f}" for v in columns]
         lines.append(
-            f"| {Path(row['config']).stem} | {mean(values):.4f} | {spread:.4f} | {len(values)} | "
+            f"| {Path(row['config']).stem} | {' | '.join(cells)} | {len(row['metrics'])} | "
             f"{mean(row['seconds']):.0f} |"
         )
     return lines

@@ -4,7 +4,7 @@ import pytest
 import torch
 from train.runs import options
 
-from benchmarks import growth, loader, models, ops, seeds, timing
+from benchmarks import growth, loader, models, ops, sag_vit, seeds, timing
 from pyg_avig import AxialGraph
 from pyg_avig.ops import cross_attention
 
@@ -56,6 +56,17 @@ def test_growth_table():
     assert len(growth.report(rows)) == 2 + 6
 
 
+def test_sag_vit_table(monkeypatch):
+    rows = sag_vit.sag_vit(CPU, repeats=1, batch_size=2, sides=(96,))
+    table = sag_vit.report(rows)
+    assert len(table) == 2 + 3
+    assert rows[0]["difference"] < 1e-5
+    monkeypatch.setattr(sag_vit.GraphPerImage, "edges", lambda *size: torch.zeros(2, 1).long())
+    rows = sag_vit.sag_vit(CPU, repeats=1, batch_size=2, sides=(144,))
+    assert "seconds" not in rows[0]
+    assert "no speed" in sag_vit.report(rows)[-1]
+
+
 @pytest.mark.slow
 def test_models_table():
     names = ["attentionvig_nano", "mobilenetv3_small_050"]
@@ -95,7 +106,8 @@ def test_results_keep_their_environment(tmp_path, monkeypatch):
 def test_seeds_table(tmp_path):
     rows = seeds.seeds(["configs/digits/nano.yaml"], 2, options(tmp_path)[1:])
     (row,) = rows
-    assert len(row["test_acc"]) == 2
-    assert row["test_acc"][0] != row["test_acc"][1] or row["seconds"][0] != row["seconds"][1]
-    table = seeds.report([{"config": "a/b.yaml", "test_acc": [0.5, 0.7], "seconds": [1.0, 3.0]}])
-    assert table[-1] == "| b | 0.6000 | 0.1414 | 2 | 2 |"
+    assert len(row["metrics"]) == len(row["seconds"]) == 2
+    assert row["metrics"][0] != row["metrics"][1]
+    assert set(row["metrics"][0]) == {"test_loss", "test_acc", "test_f1", "test_mcc"}
+    row = {"config": "a/b.yaml", "metrics": [{"acc": 0.5}, {"acc": 0.7}], "seconds": [1.0, 3.0]}
+    assert seeds.report([row])[-1] == "| b | 0.6000 ± 0.1414 | 2 | 2 |"

@@ -18,6 +18,11 @@ def test_there_are_configs():
 
 # What a config needs that is not on every machine, and what stands in for it here.
 STAND_INS = {
+    "images": [
+        "--data.init_args.root={root}",
+        "--data.init_args.test_split=val",
+        "--model.pretrained=false",
+    ],
     "student": ["--model.distillation.checkpoint={root}/resnet18.pth"],
     "imagenet": [
         "--data.init_args.root={root}",
@@ -85,3 +90,35 @@ def test_the_sizes_of_imagenet_share_one_recipe():
         assert content["model"].pop("name") == f"attentionvig_{size}"
         assert content["trainer"]["logger"]["init_args"].pop("name") == f"imagenet-{size}"
     assert contents["s"] == contents["m"] == contents["b"]
+
+
+def test_the_ways_of_sag_vit_share_one_recipe():
+    contents = []
+    for name, own in (
+        ("paper", {}),
+        ("public", {"variant": "public"}),
+        ("cross_attention", {"conv": "cross_attention"}),
+    ):
+        content = yaml.safe_load(Path(f"configs/sag_vit/fashion_mnist_{name}.yaml").read_text())
+        content["trainer"]["logger"]["init_args"].pop("name")
+        args = content["model"]["model_args"]
+        assert {key: args.pop(key) for key in own} == own
+        contents.append(content)
+    assert contents[0] == contents[1] == contents[2]
+
+
+@pytest.mark.parametrize(
+    "config", [path for path in CONFIGS if path.parts[1] == "sag_vit"], ids=str
+)
+def test_sag_vit_stops_and_keeps_by_the_validation_loss(config):
+    content = yaml.safe_load(config.read_text())
+    callbacks = {
+        (call["class_path"].rpartition(".")[2], call["init_args"].get("filename")): call[
+            "init_args"
+        ]
+        for call in content["trainer"]["callbacks"]
+    }
+    assert callbacks["EarlyStopping", None] == {"monitor": "val_loss", "patience": 8}
+    assert callbacks["ModelCheckpoint", "best"]["monitor"] == "val_loss"
+    data = content["data"]["init_args"]
+    assert data.get("test_split", "test") != data.get("val_split", "val")

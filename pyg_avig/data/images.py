@@ -38,6 +38,9 @@ class Images(ImageGraphDataModule):
         interpolation: How images are resized: bilinear or bicubic.
         bad_share: The share of files that may be broken; see :class:`ImageFiles`.
         channels: 3, or 1 for grey.
+        mean: What is subtracted from each channel of pixels in [0, 1]; by default ImageNet's mean,
+            for grey 0.5.
+        std: What that is divided by; by default ImageNet's standard deviation, for grey 0.5.
     """
 
     def __init__(
@@ -57,12 +60,20 @@ class Images(ImageGraphDataModule):
         interpolation: str = "bicubic",
         bad_share: float = 1e-3,
         channels: int = 3,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
     ) -> None:
         if channels not in (1, 3):
             raise InputError(f"channels must be 1 or 3 (got {channels})")
         self.channels = channels
         if channels == 3:
             self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+        for name, given in (("mean", mean), ("std", std)):
+            if given is not None and len(given) != channels:
+                raise InputError(
+                    f"{name} must have a value for each of {channels} channels (got {given})"
+                )
+        self.mean, self.std = mean or self.mean, std or self.std
         super().__init__(image_size, batch_size, num_workers, augmentation, interpolation, repeats)
         self.data_config["crop_pct"] = crop_pct
         self.root = root

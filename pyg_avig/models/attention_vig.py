@@ -24,12 +24,18 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs import graph_images
-from pyg_avig.models.layers import ConvNorm, Head, ImageGrapher, InvertedResidual
+from pyg_avig.models.layers import (
+    ConvNorm,
+    Head,
+    ImageGrapher,
+    InvertedResidual,
+    checked_images,
+)
 from pyg_avig.nn import Grapher
 
 __all__ = ["AttentionViG"]
 
+torch.fx.wrap("checked_images")  # Where it is called, not where it is defined.
 MIN_SIDE = 32
 
 
@@ -278,9 +284,7 @@ class AttentionViG(nn.Module):
         return self.head(x, pre_logits)
 
     def _images(self, x: Tensor | Data) -> Tensor:
-        if isinstance(x, Data):
-            x = graph_images(x)
-        return _checked_images(x, self.in_chans, next(self.parameters()).dtype)
+        return checked_images(x, self.in_chans, next(self.parameters()).dtype, MIN_SIDE)
 
     def forward(self, x: Tensor | Data) -> Tensor:
         """Classify images, or graphs of images."""
@@ -321,23 +325,6 @@ class Stage(nn.Module):
         if self.grad_checkpointing:
             return checkpoint_seq(self.blocks, x)
         return self.blocks(x)
-
-
-@torch.fx.wrap
-def _checked_images(x: Tensor, in_chans: int, dtype: torch.dtype) -> Tensor:
-    if x.dim() != 4 or x.size(1) != in_chans or min(x.shape[2:]) < MIN_SIDE:
-        raise InputError(
-            f"expected images of shape (B, {in_chans}, H, W), H and W at least {MIN_SIDE}, or "
-            f"graphs of them (got {tuple(x.shape)})"
-        )
-    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
-        raise InputError(f"expected images of the model's dtype {dtype} (got {x.dtype})")
-    # Looking at the values would break a compiled graph and stall an accelerator.
-    eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
-    if eager_cpu and not x.isfinite().all():
-        bad = int((~x.isfinite()).sum())
-        raise InputError(f"expected finite pixels (got NaN or infinity in {bad} of them)")
-    return x
 
 
 def _drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:

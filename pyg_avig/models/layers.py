@@ -1,4 +1,4 @@
-"""The layers of AttentionViG's backbone, on images (B, C, H, W)."""
+"""The layers of AttentionViG's backbone, on images (B, C, H, W), and what may enter any model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import torch
 from timm.layers import DropPath, LayerScale2d, SelectAdaptivePool2d, register_notrace_module
 from torch import Tensor, nn
 from torch.nn.utils import fusion
+from torch_geometric.data import Data
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs import AxialGraph, grid_to_nodes, nodes_to_grid
+from pyg_avig.graphs import AxialGraph, graph_images, grid_to_nodes, nodes_to_grid
 from pyg_avig.nn import Grapher
 
 
@@ -163,3 +164,30 @@ class Head(nn.Module):
                 mine.copy_((mine + other) / 2)
             self.distilled, self.classifier_dist = False, None
         return self
+
+
+def checked_images(
+    x: Tensor | Data, in_chans: int, dtype: torch.dtype, min_side: int = 1
+) -> Tensor:
+    """Images (B, C, H, W), given as such or as graphs of them, if a model can take them.
+
+    A traced model keeps the call (``torch.fx.wrap``), and with it the checks.
+
+    Raises:
+        InputError: If their shape or dtype is another, or, on the CPU, pixels are not finite.
+    """
+    if isinstance(x, Data):
+        x = graph_images(x)
+    if x.dim() != 4 or x.size(1) != in_chans or min(x.shape[2:]) < min_side:
+        raise InputError(
+            f"expected images of shape (B, {in_chans}, H, W), H and W at least {min_side}, or "
+            f"graphs of them (got {tuple(x.shape)})"
+        )
+    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+        raise InputError(f"expected images of the model's dtype {dtype} (got {x.dtype})")
+    # Looking at the values would break a compiled graph and stall an accelerator.
+    eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    if eager_cpu and not x.isfinite().all():
+        bad = int((~x.isfinite()).sum())
+        raise InputError(f"expected finite pixels (got NaN or infinity in {bad} of them)")
+    return x

@@ -103,6 +103,8 @@ class CLI(LightningCLI):
         if model.get("initial_weights") is not None:
             model.freeze_beta = True if model.freeze_beta is None else model.freeze_beta
             model.initial_weights = None
+        if "pretrained" in model:
+            model.pretrained = False
         if self.subcommand != "fit" and "distillation" in model:
             model.distillation = None
 

@@ -9,7 +9,12 @@ import torch.nn.functional as F
 from timm.data import Mixup
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassF1Score,
+    MulticlassMatthewsCorrCoef,
+)
 
 import pyg_avig.models  # registers them in timm
 import pyg_avig.nn
@@ -19,6 +24,8 @@ from pyg_avig.train.distillation import Teacher
 from pyg_avig.train.export import read_export
 from pyg_avig.train.mixing import mix
 from pyg_avig.train.recipe import Recipe
+
+MCC_CLASSES = 2000  # It counts every pair of classes, and 21,841 of them would take gigabytes.
 
 
 class ImageClassifier(Recipe):
@@ -34,6 +41,7 @@ class ImageClassifier(Recipe):
             :func:`pyg_avig.data.image_graphs.eval_transform`.
         name: Name of the model in timm's registry, such as ``attentionvig_nano``.
         model_args: Further arguments of ``timm.create_model``.
+        pretrained: Start from timm's weights of this model, for ``sag_vit`` of its backbone.
         label_smoothing: Share of the target spread over all classes.
         mixup: Arguments of timm's ``Mixup``, such as ``mixup_alpha`` and ``cutmix_alpha``; ``None``
             mixes nothing.
@@ -56,6 +64,7 @@ class ImageClassifier(Recipe):
         data_config: dict[str, Any],
         name: str = "attentionvig_nano",
         model_args: dict[str, Any] | None = None,
+        pretrained: bool = False,
         label_smoothing: float = 0.0,
         mixup: dict[str, Any] | None = None,
         initial_weights: str | None = None,
@@ -79,6 +88,7 @@ class ImageClassifier(Recipe):
         try:
             model: Any = timm.create_model(
                 name,
+                pretrained=pretrained,
                 num_classes=len(classes),
                 in_chans=data_config["input_size"][0],
                 **(model_args or {}),
@@ -106,8 +116,16 @@ class ImageClassifier(Recipe):
                 )
             self.teacher = Teacher(data_config, classes, **distillation)
             model.set_distilled_training()
-        self.val_acc = MulticlassAccuracy(len(classes), average="micro")
-        self.test_acc = MulticlassAccuracy(len(classes), average="micro")
+        metrics = MetricCollection(
+            {
+                "acc": MulticlassAccuracy(len(classes), average="micro"),
+                "f1": MulticlassF1Score(len(classes), average="macro"),
+            }
+        )
+        if len(classes) <= MCC_CLASSES:
+            metrics.add_metrics({"mcc": MulticlassMatthewsCorrCoef(len(classes))})
+        self.val_metrics = metrics.clone(prefix="val_")
+        self.test_metrics = metrics.clone(prefix="test_")
 
     def forward(self, batch: Batch | Tensor) -> Tensor:
         """Logits (B, number of classes) of a batch of graphs or images."""
@@ -135,18 +153,18 @@ class ImageClassifier(Recipe):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and accuracy on the validation split."""
-        self._evaluate(batch, "val", self.val_acc)
+        """Loss, accuracy, macro-F1 and Matthews' correlation on the validation split."""
+        self._evaluate(batch, "val", self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and accuracy on the test split."""
-        self._evaluate(batch, "test", self.test_acc)
+        """The same on the test split."""
+        self._evaluate(batch, "test", self.test_metrics)
 
-    def _evaluate(self, batch: Batch, split: str, accuracy: MulticlassAccuracy) -> None:
+    def _evaluate(self, batch: Batch, split: str, metrics: MetricCollection) -> None:
         logits, size = self(batch), batch.num_graphs
-        accuracy.update(logits, batch.y)
+        metrics.update(logits, batch.y)
         self.log_loss(split, F.cross_entropy(logits, batch.y), size)
-        self.log(f"{split}_acc", accuracy, batch_size=size, prog_bar=True)
+        self.log_dict(metrics, batch_size=size, prog_bar=True)
 
 
 def _load_initial(model: nn.Module, path: str, classes: list[str]) -> None:

@@ -16,38 +16,61 @@ import pyg_avig.models  # noqa: F401  (registers the family)
 from pyg_avig import InputError
 from pyg_avig.transforms import ImageToGraph
 
-FAMILY = timm.list_models(module="attention_vig")
-# A layer scale of 1 lets every branch show; at 1e-5 none would.
-SHOWN = {"layer_scale": 1.0}
+PYRAMIDS = timm.list_models(module="attention_vig")
+SAG_VITS = timm.list_models(module="sag_vit")
+# A layer scale of 1 lets every branch show (at 1e-5 none would); dropout would hide equality.
+SHOWN = {
+    **{name: {"layer_scale": 1.0} for name in PYRAMIDS},
+    **{name: {"encoder_drop_rate": 0.0} for name in SAG_VITS},
+}
 
 
 def small_input(name, batch=2, channels=3):
     cfg = timm.get_pretrained_cfg(name)
-    side = min(cfg.input_size[-1], 64)
+    # A graph of less than two patches a side would leave attention without a choice.
+    side = 96 if name in SAG_VITS else min(cfg.input_size[-1], 64)
     return torch.randn(batch, channels, side, side)
 
 
 def make(name, **kwargs):
     torch.manual_seed(0)
-    return timm.create_model(name, **{**SHOWN, **kwargs})
+    return timm.create_model(name, **{**SHOWN[name], **kwargs})
 
 
-@pytest.fixture(params=FAMILY)
+@pytest.fixture(params=[*PYRAMIDS, *SAG_VITS])
 def name(request):
+    """Any model of ours."""
     return request.param
+
+
+@pytest.fixture(params=PYRAMIDS)
+def pyramid(request):
+    """A model with stages and two classifiers."""
+    return request.param
+
+
+def classifiers(model):
+    found = model.get_classifier()
+    return found if isinstance(found, tuple) else (found,)
 
 
 def test_cfg(name):
     cfg = timm.get_pretrained_cfg(name)
     model = timm.create_model(name, device="meta")
     assert dict(model.named_modules())[cfg.first_conv].in_channels == 3
-    for classifier in cfg.classifier:
-        assert isinstance(dict(model.named_modules())[classifier], torch.nn.Linear)
+    named = (cfg.classifier,) if isinstance(cfg.classifier, str) else cfg.classifier
+    modules = dict(model.named_modules())
+    assert [modules[classifier] for classifier in named] == list(classifiers(model))
+    assert all(isinstance(classifier, torch.nn.Linear) for classifier in classifiers(model))
     assert cfg.license
     assert cfg.interpolation == "bicubic"
-    features = model.forward_features(torch.empty(1, *cfg.input_size, device="meta"))
-    assert features.shape[2:] == cfg.pool_size
-    assert features.size(1) == model.num_features
+    if name in PYRAMIDS:
+        features = model.forward_features(torch.empty(1, *cfg.input_size, device="meta"))
+        assert features.shape[2:] == cfg.pool_size
+        assert features.size(1) == model.num_features
+    else:  # PyG's layers do not run on shapes alone.
+        tokens = make(name).forward_features(small_input(name))
+        assert tokens.shape == (2, 1 + 2 * 2, model.num_features)
 
 
 def test_forward_and_pre_logits(name):
@@ -68,26 +91,29 @@ def test_other_pooling_and_no_classes(name):
     model = make(name, num_classes=42).eval()
     width = model.head_hidden_size
     with torch.no_grad():
+        dim = model.forward_features(x).dim()
         model.reset_classifier(0)
         assert model(x).shape == (2, width)
         model.reset_classifier(0, "")
-        assert model(x).dim() == 4
-        assert model(x).size(1) == width
+        assert model(x).dim() == dim
+        assert model(x).size(1 if dim == 4 else 2) == width
         model.reset_classifier(5, "avg")
         assert model(x).shape == (2, 5)
         assert make(name, num_classes=0).eval()(x).shape == (2, width)
-        assert make(name, num_classes=0, global_pool="").eval()(x).dim() == 4
+        assert make(name, num_classes=0, global_pool="").eval()(x).dim() == dim
         assert make(name, num_classes=3, global_pool="").eval()(x).size(-1) == 3
 
 
 def test_resetting_keeps_device_and_dtype(name):
     model = timm.create_model(name, device="meta", dtype=torch.bfloat16)
     model.reset_classifier(3)
-    classifiers = model.get_classifier()
-    assert len(classifiers) == 2
-    assert all(c.weight.shape == (3, model.head_hidden_size) for c in classifiers)
+    assert len(classifiers(model)) == (2 if name in PYRAMIDS else 1)
+    assert all(c.weight.shape == (3, model.head_hidden_size) for c in classifiers(model))
     assert {(p.device.type, p.dtype) for p in model.parameters()} == {("meta", torch.bfloat16)}
-    alone = timm.create_model(name, device="meta", distilled=False)
+
+
+def test_one_classifier_alone(pyramid):
+    alone = timm.create_model(pyramid, device="meta", distilled=False)
     assert isinstance(alone.get_classifier(), torch.nn.Linear)
 
 
@@ -107,7 +133,8 @@ def test_checkpointing_changes_nothing(name):
     model = make(name, num_classes=3).train()
     other = copy.deepcopy(model)
     other.set_grad_checkpointing()
-    assert all(stage.grad_checkpointing for stage in other.stages)
+    stages = other.stages if name in PYRAMIDS else [other.backbone.model]
+    assert all(stage.grad_checkpointing for stage in stages)
     x = small_input(name)
     results = []
     for m in (model, other):
@@ -118,7 +145,7 @@ def test_checkpointing_changes_nothing(name):
     for a, b in zip(results[0][1], results[1][1], strict=True):
         torch.testing.assert_close(a, b)
     other.set_grad_checkpointing(False)
-    assert not any(stage.grad_checkpointing for stage in other.stages)
+    assert not any(stage.grad_checkpointing for stage in stages)
 
 
 @pytest.mark.parametrize("indices", [None, (1, 3), (0, 1, 2)])
@@ -128,7 +155,8 @@ def test_features_only(name, indices):
     x = small_input(name)
     with torch.no_grad():
         features = model(x)
-    assert len(features) == (4 if indices is None else len(indices))
+    every = 4 if name in PYRAMIDS else 3
+    assert len(features) == (every if indices is None else len(indices))
     for feature, channels, reduction in zip(
         features, model.feature_info.channels(), model.feature_info.reduction(), strict=True
     ):
@@ -143,7 +171,8 @@ def test_forward_intermediates(name):
         expected = model.forward_features(x)
         last, found = model.forward_intermediates(x)
         assert torch.equal(last, expected)
-        assert torch.equal(found[-1], expected)
+        if name in PYRAMIDS:
+            assert torch.equal(found[-1], expected)
         assert len(found) == len(model.feature_info) == 4
         for feature, info in zip(found, model.feature_info, strict=True):
             assert feature.size(1) == info["num_chs"]
@@ -157,9 +186,9 @@ def test_forward_intermediates(name):
         model.forward_intermediates(x, output_fmt="NLC")
 
 
-def test_pruning(name):
-    model = make(name).eval()
-    x = small_input(name)
+def test_pruning(pyramid):
+    model = make(pyramid).eval()
+    x = small_input(pyramid)
     with torch.no_grad():
         expected = model.forward_intermediates(x)[1][1]
         assert model.prune_intermediate_layers([1]) == [1]
@@ -195,11 +224,17 @@ def test_fx(name):
 def test_groups_for_layer_wise_decay(name):
     model = timm.create_model(name, device="meta")
     names = {n for n, _ in model.named_parameters()}
+    first = "stem" if name in PYRAMIDS else "backbone"
     for coarse in (False, True):
         groups = group_parameters(model, model.group_matcher(coarse))
         assert {n for group in groups.values() for n in group} == names
-        assert all(n.startswith("stem") for n in groups[0])
+        assert all(n.startswith(first) for n in groups[0])
         assert all(n.startswith("head") for n in groups[max(groups)])
+
+
+def test_groups_follow_the_blocks(pyramid):
+    model = timm.create_model(pyramid, device="meta")
+    names = {n for n, _ in model.named_parameters()}
     fine = group_parameters(model, model.group_matcher())
     depth = sum(len(stage.blocks) for stage in model.stages)
     assert len(fine) == 1 + depth + 1  # A down-sampling goes with the block behind it.
@@ -219,19 +254,22 @@ def test_what_decays(name):
         names[p] for g in optimizer.param_groups if g["weight_decay"] > 0 for p in g["params"]
     }
     assert decayed
-    assert all(
-        n.endswith("weight") and dict(model.named_parameters())[n].dim() > 1 for n in decayed
-    )
-    assert not any("log_beta" in n or "gamma" in n for n in decayed)
+    assert all(dict(model.named_parameters())[n].dim() > 1 for n in decayed)
+    undecayed = ("log_beta", "gamma", "token", "offset", "bias")
+    assert not any(word in n for n in decayed for word in undecayed)
     layered = param_groups_layer_decay(model, 0.05, model.no_weight_decay(), layer_decay=0.5)
     scale = {names[p]: group["lr_scale"] for group in layered for p in group["params"]}
     assert scale["head.classifier.weight"] == 1
-    assert scale["stem.0.0.weight"] < scale["stages.3.blocks.0.scale.gamma"] < 1
+    first, later = {
+        True: ("stem.0.0.weight", "stages.3.blocks.0.scale.gamma"),
+        False: ("backbone.model.conv_stem.weight", "encoder.layers.1.linear1.weight"),
+    }[name in PYRAMIDS]
+    assert scale[first] < scale[later] < 1
 
 
-def test_fusing_changes_nothing_but_the_speed(name):
-    model = make(name, num_classes=5).train()
-    x = small_input(name)
+def test_fusing_changes_nothing_but_the_speed(pyramid):
+    model = make(pyramid, num_classes=5).train()
+    x = small_input(pyramid)
     model(x)  # Statistics other than the first ones.
     model.eval()
     with torch.no_grad():
@@ -244,12 +282,12 @@ def test_fusing_changes_nothing_but_the_speed(name):
         again = model(x)
         assert torch.equal(model.fuse()(x), again)
     with pytest.raises(InputError, match="evaluation mode"):
-        make(name).train().fuse()
+        make(pyramid).train().fuse()
 
 
-def test_distilled_training(name):
-    model = make(name, num_classes=5).train()
-    x = small_input(name)
+def test_distilled_training(pyramid):
+    model = make(pyramid, num_classes=5).train()
+    x = small_input(pyramid)
     assert model(x).shape == (2, 5)
     model.set_distilled_training()
     a, b = model(x)
@@ -283,3 +321,26 @@ def test_a_pruned_model_gets_classifiers_of_its_own_type():
     model.prune_intermediate_layers(1)
     model.reset_classifier(5, "avg")
     assert model(torch.randn(2, 3, 32, 32).double()).shape == (2, 5)
+
+
+def test_a_pruned_sag_vit_is_its_backbone():
+    model = make("sag_vit").eval()
+    x = small_input("sag_vit")
+    with torch.no_grad():
+        last = model.forward_intermediates(x)[1][-1]
+        assert model.prune_intermediate_layers() == [3]
+        assert torch.equal(model(x), last)
+        assert model.num_features == model.head_hidden_size == 160
+        model.reset_classifier(5, "avg")
+        assert model(x).shape == (2, 5)
+        second = make("sag_vit").eval()
+        assert second.prune_intermediate_layers([1]) == [1]
+        assert torch.equal(second(x), model.forward_intermediates(x)[1][1])
+    assert second.num_features == 48
+    assert sum(p.numel() for p in second.parameters()) < 1e6
+
+
+def test_feature_info_names_modules(name):
+    model = timm.create_model(name, device="meta")
+    modules = dict(model.named_modules())
+    assert all(level["module"] in modules for level in model.feature_info)

@@ -24,6 +24,7 @@ def test_fit_leaves_checkpoints_metrics_and_config(trained):
     logged = rows(trained.trainer)
     assert [row["epoch"] for row in logged if row["val_acc"]] == ["0", "1"]
     assert all(0 <= float(row["val_acc"]) <= 1 for row in logged if row["val_acc"])
+    assert all(row["val_f1"] and row["val_mcc"] for row in logged if row["val_acc"])
 
 
 def test_checkpoints_load_without_unpickling_code(checkpoint):
