@@ -62,8 +62,8 @@ class Recipe(pl.LightningModule):
         self.model: Any = None
         # Means over items, as batches and the shares of devices may differ in size.
         self.losses = nn.ModuleDict(
-            # A loss that is no number must show.
-            {split: MeanMetric(nan_strategy="disable") for split in ("val", "test")}
+            # A loss that is no number must show; torchmetrics' "disable" would drop the weights.
+            {split: MeanMetric(nan_strategy=float("nan")) for split in ("val", "test")}
         )
 
     def log_loss(self, split: str, loss: Tensor, size: int) -> None:
