@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import time
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import yaml
 
+from benchmarks.timing import spread
 from pyg_avig.train.cli import CLI
 
 RIVALS: dict[str, dict[str, Any]] = {
@@ -84,8 +85,7 @@ def report(rows: list[dict[str, Any]], metrics: list[str] | None = None) -> list
         "|---" * (len(names) + 4) + "|",
     ]
     for row in rows:
-        columns = [[run[name] for run in row["metrics"]] for name in names]
-        cells = [f"{mean(v):.3f} ± {stdev(v) if len(v) > 1 else 0:.3f}" for v in columns]
+        cells = [spread([run[name] for run in row["metrics"]], 3) for name in names]
         lines.append(
             f"| {row['rival']} | {' | '.join(cells)} | {len(row['metrics'])} | "
             f"{row['parameters'] / 1e3:.0f} k | {mean(row['seconds']):.1f} |"

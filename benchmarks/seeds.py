@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
+from benchmarks.timing import spread
 from pyg_avig.train.cli import CLI
 
 
@@ -35,8 +36,7 @@ def report(rows: list[dict[str, Any]]) -> list[str]:
         "|---" * (len(names) + 3) + "|",
     ]
     for row in rows:
-        columns = [[run[name] for run in row["metrics"]] for name in names]
-        cells = [f"{mean(v):.4f} ± {stdev(v) if len(v) > 1 else 0:.4f}" for v in columns]
+        cells = [spread([run[name] for run in row["metrics"]], 4) for name in names]
         lines.append(
             f"| {Path(row['config']).stem} | {' | '.join(cells)} | {len(row['metrics'])} | "
             f"{mean(row['seconds']):.0f} |"

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev
 from typing import Any
 
 import torch
@@ -46,6 +46,11 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int:
         taken += event.nbytes()
         peak = max(peak, taken)
     return peak
+
+
+def spread(values: list[float], digits: int) -> str:
+    """The mean of several runs and their standard deviation, as tables show them."""
+    return f"{mean(values):.{digits}f} ± {stdev(values) if len(values) > 1 else 0:.{digits}f}"
 
 
 def differs(a: torch.Tensor, b: torch.Tensor) -> float:

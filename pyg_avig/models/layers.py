@@ -121,9 +121,7 @@ class Head(nn.Module):
         """Other classes, with classifiers drawn anew, and other pooling."""
         if global_pool not in ("avg", ""):
             raise InputError(f"global_pool must be 'avg' or '' (got {global_pool!r})")
-        if not isinstance(num_classes, int) or num_classes < 0:
-            raise InputError(f"num_classes must be an int, not negative (got {num_classes!r})")
-        self.num_classes = num_classes
+        self.num_classes = checked_num_classes(num_classes)
         self.pool = SelectAdaptivePool2d(pool_type=global_pool)
         self.classifier, self.classifier_dist = (
             nn.Linear(self.hidden_size, num_classes, device=self.like.device, dtype=self.like.dtype)
@@ -164,6 +162,13 @@ class Head(nn.Module):
                 mine.copy_((mine + other) / 2)
             self.distilled, self.classifier_dist = False, None
         return self
+
+
+def checked_num_classes(num_classes: int) -> int:
+    """A number of classes, 0 for no classifier; raises an InputError for any other value."""
+    if not isinstance(num_classes, int) or num_classes < 0:
+        raise InputError(f"num_classes must be an int, not negative (got {num_classes!r})")
+    return num_classes
 
 
 def checked_images(

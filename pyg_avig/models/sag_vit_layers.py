@@ -14,6 +14,7 @@ from torch_geometric.nn import GATConv, GCNConv
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs import image_nodes, make_graph, nodes_to_grid
+from pyg_avig.models.layers import checked_num_classes
 from pyg_avig.nn import CrossAttnConv
 
 # The neighbours of a node in the order of the public code.
@@ -195,10 +196,8 @@ class TokenHead(nn.Module):
 
     def reset(self, num_classes: int, global_pool: str) -> None:
         """Draw a new classifier."""
-        if not isinstance(num_classes, int) or num_classes < 0:
-            raise InputError(f"num_classes must be an int, not negative (got {num_classes!r})")
         self.global_pool = one_of("global_pool", global_pool, "token", "avg", "")
-        self.num_classes = num_classes
+        self.num_classes = checked_num_classes(num_classes)
         self.classifier: nn.Module = nn.Identity()
         if num_classes > 0:
             self.classifier = nn.Linear(self.hidden_size, num_classes)
