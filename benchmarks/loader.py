@@ -17,8 +17,8 @@ from torch.utils.data import default_collate
 from torch_geometric.data import Batch
 
 from benchmarks.timing import differs, seconds
-from pyg_avig.data.image_graphs import ImageGraphs
-from pyg_avig.data.sampling import seeded
+from pyg_avig.data.loading.image_graphs import ImageGraphs
+from pyg_avig.data.loading.sampling import seeded
 from pyg_avig.graphs import graph_images
 
 

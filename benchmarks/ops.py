@@ -51,7 +51,7 @@ def lattice(
         rivals: dict[str, Callable[..., Tensor]] = {
             "ours": partial(cross_attention, graph=graph, beta=beta),
             "roll": partial(roll_loop, graph=graph, beta=beta),
-            "edges": partial(reference.cross_attention, edge_index=edges, beta=beta),
+            "edges": partial(reference.edge_list_attention, edge_index=edges, beta=beta),
             "products": partial(_bare_products, graph=graph),
         }
         row = {"graph": f"{side}x{side}x{channels}, stride {stride}"}

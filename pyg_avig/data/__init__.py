@@ -1,16 +1,16 @@
 """Data sets, and Lightning data modules that yield PyG batches."""
 
-from pyg_avig.data.cells import PBMC68k
-from pyg_avig.data.connectomes import MouseConnectomes
-from pyg_avig.data.digits import Digits
-from pyg_avig.data.fashion_mnist import FashionMNIST
-from pyg_avig.data.furniture import Furniture
-from pyg_avig.data.graph_data import GraphData
-from pyg_avig.data.image_files import ImageFiles, read_image
-from pyg_avig.data.image_graphs import ImageGraphDataModule, ImageGraphs
-from pyg_avig.data.images import Images
-from pyg_avig.data.molecules import FreeSolvMolecules, molecule_graph
-from pyg_avig.data.playback import PlaybackSpeed
+from pyg_avig.data.datasets.cells import PBMC68k
+from pyg_avig.data.datasets.connectomes import MouseConnectomes
+from pyg_avig.data.datasets.digits import Digits
+from pyg_avig.data.datasets.fashion_mnist import FashionMNIST
+from pyg_avig.data.datasets.furniture import Furniture
+from pyg_avig.data.datasets.molecules import FreeSolvMolecules, molecule_graph
+from pyg_avig.data.datasets.playback import PlaybackSpeed
+from pyg_avig.data.loading.graph_data import GraphData
+from pyg_avig.data.loading.image_files import ImageFiles, read_image
+from pyg_avig.data.loading.image_graphs import ImageGraphDataModule, ImageGraphs
+from pyg_avig.data.loading.images import Images
 
 __all__ = [
     "Digits",

@@ -1,7 +1,7 @@
 """Graph constructors: data, not flags."""
 
 from pyg_avig.graphs.adjacency import Adjacency
-from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.graphs.constructors import (
     GraphConstructor,
     graph_names,
@@ -16,7 +16,7 @@ from pyg_avig.graphs.lattice import (
     lattice_size,
     nodes_to_grid,
 )
-from pyg_avig.graphs.lattices import AxialEdges, NeighborhoodEdges, WindowEdges
+from pyg_avig.graphs.lattice_edges import AxialEdges, NeighborhoodEdges, WindowEdges
 from pyg_avig.graphs.radius import RadiusEdges
 from pyg_avig.graphs.random import DegradedEdges, ExpanderEdges
 

@@ -11,7 +11,7 @@ from torch_geometric.typing import SparseTensor
 from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.axial_graph import AxialGraph
 
 Adjacency: TypeAlias = Tensor | SparseTensor | AxialGraph
 """An edge list (2, E), source to target, of any integer dtype; an ``EdgeIndex``; a

@@ -17,7 +17,7 @@ from torch_geometric.utils import cumsum
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import to_edge_list
-from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.axial_graph import AxialGraph
 
 
 class GraphConstructor(BaseTransform):

@@ -23,7 +23,7 @@ from pyg_avig.graphs.adjacency import (
     to_edge_list,
     with_value,
 )
-from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.ops import EdgeFeatures, cross_attention
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.reference import edge_weights, unit

@@ -10,7 +10,7 @@ from torch.nn.utils.fusion import fuse_linear_bn_eval, fuse_linear_bn_weights
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import Adjacency
-from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.graphs.lattice import grid_to_nodes, nodes_to_grid
 from pyg_avig.nn.cross_attn_conv import CrossAttnConv
 

@@ -5,7 +5,7 @@ each class is a complete graph: the sum over neighbours is a batch of small dens
 it does not divide, the axis is one class whose edges are a circulant mask.
 
 On the CPU both products (:mod:`pyg_avig.ops.products`) read and write node features where they
-lie: small classes in kernels of ours (:mod:`pyg_avig.ops.native`), large ones through strided
+lie: small classes in kernels of ours (:mod:`pyg_avig.ops.kernels`), large ones through strided
 views in PyTorch's batched products.
 
 Non-edges within a class weigh zero, and zero times NaN or infinity is NaN: values that are not
@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.axial import AxialGraph
-from pyg_avig.ops import native
+from pyg_avig.graphs.axial_graph import AxialGraph
+from pyg_avig.ops import kernels
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.products import Cosine, Spread
 from pyg_avig.ops.reference import full_precision, unit
@@ -32,7 +32,7 @@ from pyg_avig.ops.reference import full_precision, unit
 SMALL = 16
 
 
-def cross_attention(
+def axial_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -50,7 +50,7 @@ def cross_attention(
         return torch.zeros_like(value) + nothing.to(value.dtype)
     # A compiler fuses plain permutations and products better than it could our views.
     plain = value.device.type != "cpu" or torch.compiler.is_compiling()
-    layout = _Classes(axes, graph.batch_size)
+    layout = _AxialLayout(axes, graph.batch_size)
     with full_precision(value.device):
         wide = torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
         query, key = query.to(wide), key.to(wide)
@@ -169,7 +169,7 @@ class _Axis:
         return iter(weight.flatten(1, 2).unbind(0 if self._split_before else 1))
 
 
-class _Classes:
+class _AxialLayout:
     """The :class:`~pyg_avig.ops.products.Layout` of weights by axis and class."""
 
     def __init__(self, axes: list[_Axis], graphs: int) -> None:
@@ -183,24 +183,22 @@ class _Classes:
         ]
 
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
-        if self.small and native.serves(a):
-            return self._unflatten(native.lattice_pairs(a, b, [], self.graphs, self.sizes))
+        if self.small and kernels.serves(a):
+            return self._unflatten(kernels.axial_pairs(a, b, [], self.graphs, self.sizes))
         return [axis.pairs(a, b) for axis in self.axes]
 
     def cosines(self, a: Tensor, b: Tensor, scales: tuple[Tensor, Tensor]) -> list[Tensor]:
-        if self.small and native.serves(a):
-            return self._unflatten(
-                native.lattice_pairs(a, b, list(scales), self.graphs, self.sizes)
-            )
+        if self.small and kernels.serves(a):
+            return self._unflatten(kernels.axial_pairs(a, b, list(scales), self.graphs, self.sizes))
         return [
             axis.pairs(a, b).mul_(target).mul_(source).clamp_(-1, 1)
             for axis, (target, source) in zip(self.axes, self.ends(*scales), strict=True)
         ]
 
     def spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
-        if self.small and native.serves(x):
+        if self.small and kernels.serves(x):
             weights = [weight.flatten(1, 2).contiguous() for weight in weights]
-            return native.lattice_spread(x, weights, transpose, self.graphs, self.sizes)
+            return kernels.axial_spread(x, weights, transpose, self.graphs, self.sizes)
         out = torch.empty_like(x)
         for n, (axis, weight) in enumerate(zip(self.axes, weights, strict=True)):
             axis.spread(x, weight, transpose, out, add=n > 0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import Adjacency, check_size, checked_edge_list
-from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.ops import axial, csr, reference
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.reference import EdgeFeatures
@@ -98,12 +98,12 @@ def refusal(
 
 def _edge_list(query: Tensor, key: Tensor, value: Tensor, graph: Adjacency, *args: Any) -> Tensor:
     edge_index, _ = checked_edge_list(graph, key.size(0), query.size(0), query.device)
-    return reference.cross_attention(query, key, value, edge_index, *args)
+    return reference.edge_list_attention(query, key, value, edge_index, *args)
 
 
 _BACKENDS: dict[str, Callable[..., Tensor]] = {
-    "axial": axial.cross_attention,
-    "csr": csr.cross_attention,
+    "axial": axial.axial_attention,
+    "csr": csr.csr_attention,
     "edge_list": _edge_list,
 }
 

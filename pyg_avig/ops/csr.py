@@ -1,7 +1,7 @@
 """Cross-attention on any edge list, through sparse matrix products.
 
 The similarities are a sampled dense-dense product, the sums a sparse-dense one, in kernels of ours
-(:mod:`pyg_avig.ops.native`) or PyTorch's; memory is that of the features plus one weight per edge
+(:mod:`pyg_avig.ops.kernels`) or PyTorch's; memory is that of the features plus one weight per edge
 and head. The edges are sorted by target, and by source for
 the gradients; an ``EdgeIndex`` or ``SparseTensor`` keeps its sorting, so that a training loop
 sorts once.
@@ -20,7 +20,7 @@ from torch_geometric.typing import SparseTensor
 from torch_geometric.utils.sparse import index2ptr, ptr2index
 
 from pyg_avig.graphs.adjacency import Adjacency, checked_edge_list
-from pyg_avig.ops import native
+from pyg_avig.ops import kernels
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.products import Cosine, Pairs, Spread
 from pyg_avig.ops.reference import EdgeFeatures, EdgeNeighbors, full_precision, unit
@@ -35,7 +35,7 @@ def refuse(graph: Adjacency, device: torch.device) -> str | None:
     return None
 
 
-def cross_attention(
+def csr_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -46,7 +46,7 @@ def cross_attention(
     edge_features: EdgeFeatures | None = None,
 ) -> Tensor:
     """:func:`pyg_avig.ops.cross_attention` on any adjacency."""
-    layout = _Rows(graph, key.size(0), query.size(0), query.device)
+    layout = _CsrLayout(graph, key.size(0), query.size(0), query.device)
     with full_precision(query.device):
         # The products exist in single and double precision.
         wide = torch.promote_types(torch.promote_types(query.dtype, value.dtype), torch.float32)
@@ -71,7 +71,7 @@ def cross_attention(
 
 
 def _cosine_with_edges(
-    layout: _Rows, query: Tensor, key: Tensor, edge_features: EdgeFeatures
+    layout: _CsrLayout, query: Tensor, key: Tensor, edge_features: EdgeFeatures
 ) -> Tensor:
     r"""The cosine of :math:`q_i`, of length one, and :math:`k_j + P a_{ij}`, (E, heads).
 
@@ -111,7 +111,7 @@ def _cosine_with_edges(
     return similarity.clamp(-1, 1)
 
 
-class _Rows:
+class _CsrLayout:
     """The :class:`~pyg_avig.ops.products.Layout` of weights by edge, (E, heads).
 
     In the order of ``pointer`` and ``source``: a CSR matrix whose rows are the targets.
@@ -170,8 +170,8 @@ class _Rows:
         return EdgeFeatures(attr if self.order is None else attr[self.order], projection)
 
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
-        if native.serves(a):
-            return [native.csr_pairs(self.pointer, self.source, a, b, [])]
+        if kernels.serves(a):
+            return [kernels.csr_pairs(self.pointer, self.source, a, b, [])]
         if self.source.numel() > self.num_targets * self.num_sources:
             # So many edges come more than once that the product would cut them off.
             return [(a.index_select(0, self.target) * b.index_select(0, self.source)).sum(-1)]
@@ -182,18 +182,18 @@ class _Rows:
         return [products.t()]
 
     def cosines(self, a: Tensor, b: Tensor, scales: tuple[Tensor, Tensor]) -> list[Tensor]:
-        if native.serves(a):
-            return [native.csr_pairs(self.pointer, self.source, a, b, list(scales))]
+        if kernels.serves(a):
+            return [kernels.csr_pairs(self.pointer, self.source, a, b, list(scales))]
         (products,), ((target, source),) = self.pairs(a, b), self.ends(*scales)
         return [products.mul_(target).mul_(source).clamp_(-1, 1)]
 
     def spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
         (weight,) = weights
-        if native.serves(x):
+        if kernels.serves(x):
             pointer, index, order = (
                 self.transposed if transpose else (self.pointer, self.source, None)
             )
-            return native.csr_spread(pointer, index, order, x, weight.contiguous())
+            return kernels.csr_spread(pointer, index, order, x, weight.contiguous())
         if transpose:
             weight = weight.index_select(0, self.transposed[2])
         sums = [

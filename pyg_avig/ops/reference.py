@@ -109,7 +109,7 @@ class EdgeFeatures(NamedTuple):
             )
 
 
-def cross_attention(
+def edge_list_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -38,7 +38,7 @@ class ImageClassifier(Recipe):
     Args:
         classes: Names of the classes, in the order of their indices.
         data_config: How an image becomes the model's input; see
-            :func:`pyg_avig.data.image_graphs.eval_transform`.
+            :func:`pyg_avig.data.loading.image_graphs.eval_transform`.
         name: Name of the model in timm's registry, such as ``attentionvig_nano``.
         model_args: Further arguments of ``timm.create_model``.
         pretrained: Start from timm's weights of this model, for ``sag_vit`` of its backbone.

@@ -7,8 +7,8 @@ import sys
 import torch
 from torch_geometric.data import Batch
 
-from pyg_avig.data.image_files import read_image
-from pyg_avig.data.image_graphs import ImageGraphs, eval_transform
+from pyg_avig.data.loading.image_files import read_image
+from pyg_avig.data.loading.image_graphs import ImageGraphs, eval_transform
 from pyg_avig.errors import InputError
 from pyg_avig.train.checkpoint import load_classifier
 from pyg_avig.train.image_classifier import ImageClassifier

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchmetrics import MeanMetric
 
-from pyg_avig.data.sampling import run_seed, set_seed
+from pyg_avig.data.loading.sampling import run_seed, set_seed
 from pyg_avig.errors import InputError
 
 SCHEDULES = ("cosine", "tanh", "poly", "step", "multistep", "constant", "wsd", "rsqrt")

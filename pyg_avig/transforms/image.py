@@ -12,7 +12,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.graphs.lattice import graph_images, image_nodes, patch_centres
 
 

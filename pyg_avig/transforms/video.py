@@ -11,7 +11,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.graphs.constructors import positive
 from pyg_avig.graphs.lattice import patch_centres
 from pyg_avig.transforms.image import label_tensor

@@ -14,9 +14,9 @@ from pyg_avig.ops import (
     affinity_names,
     backends,
     cross_attention,
-    native,
     refusal,
 )
+from pyg_avig.ops.kernels.build import library
 
 
 def by_the_equations(query, key, value, edge_index, beta, affinity):
@@ -49,8 +49,8 @@ def random_input(num_targets, num_sources, heads=2, channels=3, **kwargs):
 def kernels(request):
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "C++ kernels":
-            patch.setattr(native, "library", lambda: None)
-        elif native.library() is None:
+            patch.setattr("pyg_avig.ops.kernels.library", lambda: None)
+        elif library() is None:
             pytest.skip("no C++ compiler")
         yield
 

@@ -5,7 +5,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from data.test_graph_data import Folded, Graphs, Nodes
+from data.loading.test_graph_data import Folded, Graphs, Nodes
 from sklearn.metrics import average_precision_score, f1_score
 from torch_geometric.loader import DataLoader
 
@@ -183,7 +183,7 @@ def words(folder, *more):
         "--model=GraphTask",
         f"--model.model_args={json.dumps(SMALL)}",
         "--data=GraphData",
-        "--data.dataset=data.test_graph_data.Graphs",
+        "--data.dataset=data.loading.test_graph_data.Graphs",
         "--data.batch_size=4",
         "--trainer.max_epochs=2",
         "--trainer.logger=CSVLogger",

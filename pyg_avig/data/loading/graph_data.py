@@ -14,8 +14,8 @@ from torch_geometric.data import Data, Dataset
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import BaseTransform, Compose
 
-from pyg_avig.data.loaders import check_least, share_loader
-from pyg_avig.data.sampling import device_share, seeded
+from pyg_avig.data.loading.loaders import check_least, share_loader
+from pyg_avig.data.loading.sampling import device_share, seeded
 from pyg_avig.errors import InputError
 
 LEVELS = ("graph", "node", "edge")

@@ -6,7 +6,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from pyg_avig import InputError
-from pyg_avig.data import ImageFiles, image_files, read_image
+from pyg_avig.data import ImageFiles, read_image
+from pyg_avig.data.loading import image_files
 
 
 def test_16_bit_images_keep_their_greys(tmp_path):

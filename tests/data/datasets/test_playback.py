@@ -8,8 +8,8 @@ import torch
 from torch_geometric.loader import DataLoader
 
 from pyg_avig import InputError
-from pyg_avig.data import playback
-from pyg_avig.data.playback import PlaybackSpeed
+from pyg_avig.data.datasets import playback
+from pyg_avig.data.datasets.playback import PlaybackSpeed
 from pyg_avig.transforms.video import VideoToGraph
 
 av = pytest.importorskip("av")

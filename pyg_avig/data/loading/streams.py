@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from pyg_avig.data.sampling import run_seed, seeded
+from pyg_avig.data.loading.sampling import run_seed, seeded
 from pyg_avig.errors import InputError
 from pyg_avig.transforms import ImageToGraph
 

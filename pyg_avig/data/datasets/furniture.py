@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from pyg_avig.data.packages import debian_file, default_root
+from pyg_avig.data.datasets.packages import debian_file, default_root
 from pyg_avig.errors import InputError
 from pyg_avig.files import written_whole
 

@@ -9,7 +9,7 @@ from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import Dataset, DistributedSampler, Sampler
 from torch_geometric.loader import DataLoader
 
-from pyg_avig.data.sampling import SeededSampler, Share, run_seed
+from pyg_avig.data.loading.sampling import SeededSampler, Share, run_seed
 from pyg_avig.errors import InputError
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import DistributedSampler
 
-from pyg_avig.data.sampling import SeededSampler, Share, seeded
+from pyg_avig.data.loading.sampling import SeededSampler, Share, seeded
 
 
 def sampler(rank, world_size, size=12, repeats=1, epoch=0):

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from pyg_avig.data.image_graphs import ArrayImages, ImageGraphDataModule
+from pyg_avig.data.loading.image_graphs import ArrayImages, ImageGraphDataModule
 
 CLASSES = tuple(str(digit) for digit in range(10))
 

@@ -7,8 +7,8 @@ import torch
 from torch_geometric.transforms import NormalizeScale
 
 from pyg_avig import InputError
-from pyg_avig.data import furniture
-from pyg_avig.data.furniture import CLASSES, Furniture, furniture_class, read_catalogue
+from pyg_avig.data.datasets import furniture
+from pyg_avig.data.datasets.furniture import CLASSES, Furniture, furniture_class, read_catalogue
 
 # A box of 1 x 2 x 3 in four-cornered faces.
 CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 2) for z in (0, 3)]

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from pyg_avig import AxialGraph
-from pyg_avig.ops import cross_attention, native
+from pyg_avig.ops import cross_attention, kernels
+from pyg_avig.ops.kernels import build
 
-needs_kernels = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
+needs_kernels = pytest.mark.skipif(build.library() is None, reason="no C++ compiler")
 
 
 @st.composite
@@ -36,8 +37,8 @@ def test_the_kernels_equal_einsum(dtype, sizes, channels, scaled, transpose):
     scales = list(torch.rand(2, nodes, dtype=dtype)) if scaled else []
     torch.use_deterministic_algorithms(True)  # Fills new memory with NaN.
     try:
-        weights = native.lattice_pairs(a, b, scales, graphs, axes)
-        total = native.lattice_spread(a, weights, transpose, graphs, axes)
+        weights = kernels.axial_pairs(a, b, scales, graphs, axes)
+        total = kernels.axial_spread(a, weights, transpose, graphs, axes)
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -69,9 +70,9 @@ def test_the_csr_kernels_equal_index_select(dtype, data, heads, channels, scaled
     order = torch.randperm(edges) if ordered else None
     torch.use_deterministic_algorithms(True)  # Fills new memory with NaN.
     try:
-        pairs = native.csr_pairs(pointer, column, a, b, scales)
+        pairs = kernels.csr_pairs(pointer, column, a, b, scales)
         weight = torch.randn(edges, heads, dtype=dtype)
-        total = native.csr_spread(pointer, column, order, b, weight)
+        total = kernels.csr_spread(pointer, column, order, b, weight)
     finally:
         torch.use_deterministic_algorithms(False)
     expected = (a[row] * b[column]).sum(-1)
@@ -87,15 +88,15 @@ def test_the_csr_kernels_equal_index_select(dtype, data, heads, channels, scaled
 def test_the_kernels_are_operators_of_pytorch():
     a, b = torch.randn(2, 12, 5)
     check = {"test_utils": ("test_schema", "test_faketensor")}
-    torch.library.opcheck(torch.ops.pyg_avig.lattice_pairs, (a, b, [], 2, [1, 3, 2]), **check)
-    (weight,) = native.lattice_pairs(a, b, [], 2, [1, 3, 2])
+    torch.library.opcheck(torch.ops.pyg_avig.axial_pairs, (a, b, [], 2, [1, 3, 2]), **check)
+    (weight,) = kernels.axial_pairs(a, b, [], 2, [1, 3, 2])
     pointer, columns = torch.tensor([0, 2, 3]), torch.tensor([1, 0, 1])
     x = torch.randn(2, 1, 5)
     torch.library.opcheck(torch.ops.pyg_avig.csr_pairs, (pointer, columns, x, x, []), **check)
     csr = pointer, columns, None, x, torch.randn(3, 1)
     torch.library.opcheck(torch.ops.pyg_avig.csr_spread, csr, **check)
     torch.library.opcheck(
-        torch.ops.pyg_avig.lattice_spread, (a, [weight], True, 2, [1, 3, 2]), **check
+        torch.ops.pyg_avig.axial_spread, (a, [weight], True, 2, [1, 3, 2]), **check
     )
 
 
@@ -112,18 +113,18 @@ def test_flops_are_those_of_the_matrix_products():
 @pytest.fixture
 def fresh_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.library.cache_clear()
+    build.library.cache_clear()
     yield tmp_path
-    native.library.cache_clear()
+    build.library.cache_clear()
 
 
 @needs_kernels
 def test_the_library_is_compiled_once(fresh_cache):
-    assert native.library() is not None
+    assert build.library() is not None
     (built,) = fresh_cache.rglob("*.so")
     written = built.stat().st_mtime_ns
-    native.library.cache_clear()
-    assert native.library() is not None
+    build.library.cache_clear()
+    assert build.library() is not None
     assert built.stat().st_mtime_ns == written
     assert list(fresh_cache.rglob("*.so")) == [built]
 
@@ -140,7 +141,7 @@ def test_without_a_compiler_pytorch_serves_and_the_log_says_so(
     x = torch.randn(16, 1, 3)
     with caplog.at_level(logging.WARNING):
         out = cross_attention(x, x, x, graph, torch.ones(1))
-    assert native.library() is None
+    assert build.library() is None
     assert ("no OpenMP" if compiler == "broken" else "No such file") in caplog.text
     assert not list(fresh_cache.rglob("*.so"))
     expected = cross_attention(x, x, x, graph.edge_index, torch.ones(1))
@@ -149,7 +150,7 @@ def test_without_a_compiler_pytorch_serves_and_the_log_says_so(
 
 def test_the_kernels_can_be_switched_off(fresh_cache, monkeypatch):
     monkeypatch.setenv("PYG_AVIG_KERNELS", "0")
-    assert native.library() is None
+    assert build.library() is None
     assert os.listdir(fresh_cache) == []
 
 
@@ -159,14 +160,14 @@ def test_the_kernels_refuse_memory_that_does_not_fit():
     pointer, columns = torch.tensor([0, 1, 2, 3, 4]), torch.arange(4)
     for bad in (x.double(), torch.randn(6, 1, 4).transpose(0, 2)):
         with pytest.raises(RuntimeError, match="expected contiguous tensors of torch.float32"):
-            native.csr_pairs(pointer, columns, x, bad, [])
+            kernels.csr_pairs(pointer, columns, x, bad, [])
     with pytest.raises(RuntimeError, match="indices of int64"):
-        native.csr_pairs(pointer.int(), columns, x, x, [])
+        kernels.csr_pairs(pointer.int(), columns, x, x, [])
 
 
 @needs_kernels
 def test_a_broken_library_in_the_cache_is_built_again(fresh_cache):
-    built = native._compiled()
+    built = build._compiled()
     built.write_bytes(b"broken")
-    assert native.library() is not None
+    assert build.library() is not None
     assert built.stat().st_size > 1000

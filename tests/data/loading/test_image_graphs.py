@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pyg_avig import InputError
-from pyg_avig.data.image_graphs import ArrayImages, ImageGraphs, eval_transform
+from pyg_avig.data.loading.image_graphs import ArrayImages, ImageGraphs, eval_transform
 from pyg_avig.graphs import graph_images
 
 CONFIG = {

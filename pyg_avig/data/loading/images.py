@@ -8,9 +8,9 @@ from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_dataset
 
-from pyg_avig.data.image_files import MODES, ImageFiles
-from pyg_avig.data.image_graphs import ImageGraphDataModule
-from pyg_avig.data.streams import ImageStream
+from pyg_avig.data.loading.image_files import MODES, ImageFiles
+from pyg_avig.data.loading.image_graphs import ImageGraphDataModule
+from pyg_avig.data.loading.streams import ImageStream
 from pyg_avig.errors import InputError
 
 

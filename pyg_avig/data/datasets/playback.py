@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from pyg_avig.data.packages import default_root, python_package_file
+from pyg_avig.data.datasets.packages import default_root, python_package_file
 from pyg_avig.errors import InputError
 from pyg_avig.files import written_whole
 

@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from pyg_avig.data.loaders import check_least, share_loader
-from pyg_avig.data.sampling import device_share, seeded
-from pyg_avig.data.streams import ImageStream
+from pyg_avig.data.loading.loaders import check_least, share_loader
+from pyg_avig.data.loading.sampling import device_share, seeded
+from pyg_avig.data.loading.streams import ImageStream
 from pyg_avig.errors import InputError
 from pyg_avig.transforms import ImageToGraph
 

@@ -146,25 +146,25 @@ void spread_all(const T* x, T* out, int64_t transpose, int64_t channels, int64_t
 
 extern "C" {
 
-void lattice_pairs_float(const float* a, const float* b, const float* scale_a, const float* scale_b,
+void axial_pairs_float(const float* a, const float* b, const float* scale_a, const float* scale_b,
                          int64_t channels, int64_t graphs, int64_t nodes, int64_t axes,
                          const int64_t* sizes, float* const* weights) {
   all_pairs(a, b, scale_a, scale_b, channels, graphs, nodes, axes, sizes, weights);
 }
 
-void lattice_pairs_double(const double* a, const double* b, const double* scale_a,
+void axial_pairs_double(const double* a, const double* b, const double* scale_a,
                           const double* scale_b, int64_t channels, int64_t graphs, int64_t nodes,
                           int64_t axes, const int64_t* sizes, double* const* weights) {
   all_pairs(a, b, scale_a, scale_b, channels, graphs, nodes, axes, sizes, weights);
 }
 
-void lattice_spread_float(const float* x, float* out, int64_t transpose, int64_t channels,
+void axial_spread_float(const float* x, float* out, int64_t transpose, int64_t channels,
                           int64_t graphs, int64_t nodes, int64_t axes, const int64_t* sizes,
                           float* const* weights) {
   spread_all(x, out, transpose, channels, graphs, nodes, axes, sizes, weights);
 }
 
-void lattice_spread_double(const double* x, double* out, int64_t transpose, int64_t channels,
+void axial_spread_double(const double* x, double* out, int64_t transpose, int64_t channels,
                            int64_t graphs, int64_t nodes, int64_t axes, const int64_t* sizes,
                            double* const* weights) {
   spread_all(x, out, transpose, channels, graphs, nodes, axes, sizes, weights);

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyg_avig import InputError
-from pyg_avig.data.cells import PBMC68k
+from pyg_avig.data.datasets.cells import PBMC68k
 
 h5py = pytest.importorskip("h5py")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyg_avig.data.image_graphs import ArrayImages, ImageGraphDataModule
+from pyg_avig.data.loading.image_graphs import ArrayImages, ImageGraphDataModule
 from pyg_avig.errors import InputError
 
 DEBIAN_ROOT = Path("/usr/share/datasets/fashion-mnist")

@@ -7,7 +7,7 @@ import torch
 from torch_geometric.loader import DataLoader
 
 from pyg_avig import InputError
-from pyg_avig.data.molecules import (
+from pyg_avig.data.datasets.molecules import (
     ATOM_FEATURES,
     BOND_FEATURES,
     FreeSolvMolecules,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyg_avig import InputError
-from pyg_avig.data.connectomes import CLASSES, NUM_REGIONS, MouseConnectomes
+from pyg_avig.data.datasets.connectomes import CLASSES, NUM_REGIONS, MouseConnectomes
 
 
 def write_mice(folder):

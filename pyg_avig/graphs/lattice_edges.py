@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.axial import AxialGraph
+from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.graphs.constructors import (
     GraphConstructor,
     device_of,

@@ -15,7 +15,7 @@ from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.utils import from_smiles
 from torch_geometric.utils.smiles import e_map, x_map
 
-from pyg_avig.data.packages import default_root, python_package_file
+from pyg_avig.data.datasets.packages import default_root, python_package_file
 from pyg_avig.errors import InputError
 from pyg_avig.files import written_whole
 from pyg_avig.transforms import OneHotMolecule

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.utils import is_undirected
 
-from pyg_avig.data.packages import default_root, python_package_file
+from pyg_avig.data.datasets.packages import default_root, python_package_file
 from pyg_avig.errors import InputError
 from pyg_avig.files import written_whole
 

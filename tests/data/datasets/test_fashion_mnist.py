@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from pyg_avig import InputError
-from pyg_avig.data import FashionMNIST, fashion_mnist
-from pyg_avig.data.fashion_mnist import read_idx
+from pyg_avig.data import FashionMNIST
+from pyg_avig.data.datasets import fashion_mnist
+from pyg_avig.data.datasets.fashion_mnist import read_idx
 
 NAMES = {
     "train-images-idx3-ubyte": (30, 28, 28),

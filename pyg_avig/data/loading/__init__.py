@@ -1,0 +1,1 @@
+"""What feeds a training: data modules, and the order, seeds, files and streams under them."""

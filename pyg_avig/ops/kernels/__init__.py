@@ -1,0 +1,96 @@
+"""The two products of cross-attention as operators of PyTorch, with kernels in C++ for the CPU.
+
+``schemas.py`` says what the operators take and give, on any device; ``build.py`` compiles the C++
+(cpp/) when it is first needed; ``cpu.py`` runs it. Kernels of another device register their
+implementations of the same schemas beside ``cpu.py``. Where none serves, :mod:`pyg_avig.ops.axial`
+and :mod:`pyg_avig.ops.csr` take PyTorch's own products instead.
+
+All tensors are contiguous, of single or double precision, indices of int64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyg_avig.ops.kernels import cpu, schemas  # noqa: F401 (they register the operators)
+from pyg_avig.ops.kernels.build import library
+
+
+def serves(x: Tensor) -> bool:
+    """Whether the kernels take tensors of this kind, here."""
+    return x.device.type == "cpu" and x.dtype in cpu.TYPES and library() is not None
+
+
+def axial_pairs(
+    a: Tensor, b: Tensor, scales: list[Tensor], graphs: int, axes: list[int]
+) -> list[Tensor]:
+    """Products of the rows of a and b, in each class of each axis.
+
+    Args:
+        a: Rows, with the channels last.
+        b: As ``a``.
+        scales: None, or one number for each row of a and of b; the products are multiplied with
+            both and held to [-1, 1].
+        graphs: Number of graphs.
+        axes: Three numbers for each axis: seen as (graphs * before, members, inner, C), rows hold
+            one class in each [p, :, r].
+
+    Returns:
+        (graphs * before, inner, members, members) for each axis.
+    """
+    return torch.ops.pyg_avig.axial_pairs(a, b, scales, graphs, axes)
+
+
+def axial_spread(
+    x: Tensor, weights: list[Tensor], transpose: bool, graphs: int, axes: list[int]
+) -> Tensor:
+    """Weighted sums of the rows of x, in each class, over all axes.
+
+    Args:
+        x: Rows, with the channels last.
+        weights: As :func:`axial_pairs` gives them.
+        transpose: Send from the weights' rows to their columns instead.
+        graphs: As there.
+        axes: As there.
+
+    Returns:
+        As ``x``.
+    """
+    return torch.ops.pyg_avig.axial_spread(x, weights, transpose, graphs, axes)
+
+
+def csr_pairs(
+    pointer: Tensor, columns: Tensor, a: Tensor, b: Tensor, scales: list[Tensor]
+) -> Tensor:
+    """Products of the rows and columns of each entry of a CSR matrix.
+
+    Args:
+        pointer: Where each row's entries begin, (rows + 1,).
+        columns: The column of each entry, (E,).
+        a: (rows, heads, C).
+        b: (columns, heads, C).
+        scales: As in :func:`axial_pairs`: (rows, heads) and (columns, heads).
+
+    Returns:
+        (E, heads).
+    """
+    return torch.ops.pyg_avig.csr_pairs(pointer, columns, a, b, scales)
+
+
+def csr_spread(
+    pointer: Tensor, columns: Tensor, order: Tensor | None, x: Tensor, weight: Tensor
+) -> Tensor:
+    """The product of a CSR matrix of weights and x, for each head.
+
+    Args:
+        pointer: Where each row's entries begin, (rows + 1,).
+        columns: The column of each entry, (E,).
+        order: Which weight belongs to each entry, (E,); ``None`` for its own.
+        x: (columns, heads, C).
+        weight: (E, heads).
+
+    Returns:
+        (rows, heads, C).
+    """
+    return torch.ops.pyg_avig.csr_spread(pointer, columns, order, x, weight)

@@ -1,0 +1,66 @@
+"""What the operators take and give: schemas, shapes for fake tensors, and operations to count."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.utils.flop_counter import register_flop_formula
+
+# Operators of PyTorch, so that its profiler, flop counter and fake tensors see them.
+OPERATORS = torch.library.Library("pyg_avig", "FRAGMENT")
+OPERATORS.define(
+    "axial_pairs(Tensor a, Tensor b, Tensor[] scales, int graphs, int[] axes) -> Tensor[]"
+)
+OPERATORS.define(
+    "axial_spread(Tensor x, Tensor[] weights, bool transpose, int graphs, int[] axes) -> Tensor"
+)
+OPERATORS.define(
+    "csr_pairs(Tensor pointer, Tensor columns, Tensor a, Tensor b, Tensor[] scales) -> Tensor"
+)
+OPERATORS.define(
+    "csr_spread(Tensor pointer, Tensor columns, Tensor? order, Tensor x, Tensor weight) -> Tensor"
+)
+
+
+@torch.library.impl(OPERATORS, "axial_pairs", "Meta")
+def empty_axial_pairs(a, b, scales, graphs, axes):
+    return [
+        a.new_empty(graphs * before, inner, members, members)
+        for before, members, inner in zip(axes[::3], axes[1::3], axes[2::3], strict=True)
+    ]
+
+
+@torch.library.impl(OPERATORS, "axial_spread", "Meta")
+def empty_axial_spread(x, weights, transpose, graphs, axes):
+    return torch.empty_like(x)
+
+
+@torch.library.impl(OPERATORS, "csr_pairs", "Meta")
+def empty_csr_pairs(pointer, columns, a, b, scales):
+    return a.new_empty(columns.size(0), a.size(1))
+
+
+@torch.library.impl(OPERATORS, "csr_spread", "Meta")
+def empty_csr_spread(pointer, columns, order, x, weight):
+    return x.new_empty(pointer.size(0) - 1, *x.shape[1:])
+
+
+@register_flop_formula(torch.ops.pyg_avig.axial_pairs)
+def _flops_of_axial_pairs(a, *_, out_shape, **__) -> int:
+    return sum(2 * math.prod(weight) * a[-1] for weight in out_shape)
+
+
+@register_flop_formula(torch.ops.pyg_avig.axial_spread)
+def _flops_of_axial_spread(x, weights, *_, **__) -> int:
+    return sum(2 * math.prod(weight) * x[-1] for weight in weights)
+
+
+@register_flop_formula(torch.ops.pyg_avig.csr_pairs)
+def _flops_of_csr_pairs(pointer, columns, a, *_, out_shape, **__) -> int:
+    return 2 * math.prod(out_shape) * a[-1]
+
+
+@register_flop_formula(torch.ops.pyg_avig.csr_spread)
+def _flops_of_csr_spread(pointer, columns, order, x, weight, **_) -> int:
+    return 2 * math.prod(weight) * x[-1]
