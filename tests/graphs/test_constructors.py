@@ -113,7 +113,7 @@ def test_nearest_neighbours(of, dimensions, sizes, k, dilation):
 @pytest.mark.parametrize("tree", [True, False])
 def test_points_far_from_the_origin(dimensions, tree, monkeypatch):
     if not tree:
-        monkeypatch.setattr("pyg_avig.graphs.knn.find_spec", lambda name: None)
+        monkeypatch.setattr("pyg_avig.graphs.distances.find_spec", lambda name: None)
     points = torch.rand(200, dimensions, dtype=torch.double) + 1000
     data = Data(pos=points.float())
     expected = nearest(data.pos.double(), 5).indices
@@ -150,7 +150,7 @@ def test_nodes_in_one_place_are_still_not_their_own_neighbours(dimensions):
 def test_many_nodes_are_compared_in_parts(monkeypatch):
     data = Data(x=torch.randn(50, 6), num_nodes=50)
     whole = KNNEdges(5, "x").graph(data)
-    monkeypatch.setattr("pyg_avig.graphs.knn._DISTANCES", 200)
+    monkeypatch.setattr("pyg_avig.graphs.distances._NUMBERS", 200)
     assert torch.equal(KNNEdges(5, "x").graph(data), whole)
 
 
