@@ -24,11 +24,11 @@ class KNNEdges(GraphConstructor):
     """Join each node with its nearest neighbours, which it receives from.
 
     A node of a graph that is too small gets those that there are. In up to three dimensions on the
-    CPU SciPy's k-d tree finds them, where it is installed; elsewhere all distances are computed,
-    a bounded number at a time (see ``distances.py``). Neighbours are right to the rounding of the
-    points' dtype, wherever they lie; of points equally far away any may be taken. Dilated neighbours, of features and rebuilt in each block, are those
-    of `"Vision GNN: An Image is Worth Graph of Nodes" <https://arxiv.org/abs/2206.00272>`_
-    (section 3.1).
+    CPU SciPy's k-d tree finds them, where it is installed; elsewhere all distances are computed, a
+    bounded number at a time. Either way they are right to the rounding of the points' dtype,
+    wherever the points lie; of points equally far away any may be taken. Dilated neighbours, of
+    features and rebuilt in each block, are those of `"Vision GNN: An Image is Worth Graph of Nodes"
+    <https://arxiv.org/abs/2206.00272>`_ (section 3.1).
 
     Args:
         k: Number of neighbours.

@@ -31,9 +31,9 @@ class RadiusEdges(GraphConstructor):
     def __init__(self, r: float = 1.0, of: str = "pos", max_neighbors: int | None = None) -> None:
         self.r = positive("r", r, float)
         self.of = of
-        self.max_neighbors = max_neighbors
         if max_neighbors is not None:
-            positive("max_neighbors", max_neighbors)
+            max_neighbors = positive("max_neighbors", max_neighbors)
+        self.max_neighbors = max_neighbors
 
     def graph(self, data: Data) -> Tensor:
         """The edges, (2, E)."""
