@@ -162,7 +162,8 @@ def test_a_graph_without_edges_in_front_changes_no_size():
 
 
 def test_masks_of_several_folds():
-    masks = {f"{name}_mask": torch.rand(30, 4) < 0.5 for name in ("train", "val", "test")}
+    part = torch.rand(30, 4).argsort(0) % 3
+    masks = {f"{name}_mask": part == n for n, name in enumerate(("train", "val", "test"))}
     (batch,) = GraphData(Nodes(**masks), level="node", split={"fold": 2}).train_dataloader()
     assert torch.equal(batch.train_mask, masks["train_mask"][:, 2])
     with pytest.raises(InputError, match="a fold in 0 to 3 .got .'fold': 4"):
