@@ -105,8 +105,8 @@ class GraphData(pl.LightningDataModule):
         self.task = task
         self.transform = transform or []
         self.augment = augment or []
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.batch_size = int(batch_size)  # NumPy's too, which PyTorch's loaders refuse.
+        self.num_workers = int(num_workers)
         self.parts = self._parts(dataset, val_dataset, test_dataset, split or {})
         self.facts = self._facts()
 
