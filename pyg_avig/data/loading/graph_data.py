@@ -16,7 +16,7 @@ from torch_geometric.transforms import BaseTransform, Compose
 
 from pyg_avig.data.loading.loaders import check_least, share_loader
 from pyg_avig.data.loading.sampling import device_share, seeded
-from pyg_avig.data.loading.splits import SPLITS, graph_indices, node_masks, whole
+from pyg_avig.data.loading.splits import SPLITS, check_seed_alone, graph_indices, node_masks, whole
 from pyg_avig.errors import InputError
 
 LEVELS = ("graph", "node", "edge")
@@ -131,6 +131,7 @@ class GraphData(pl.LightningDataModule):
         parts: dict[str, tuple[Dataset, list[int]]] = dict.fromkeys(SPLITS, (dataset, []))
         parts["train"] = dataset, list(range(len(dataset)))
         if val is None:
+            check_seed_alone(split)
             drawn = whole({"test": torch.empty(0)}, len(dataset), split)
             parts["val"] = dataset, drawn["val"].tolist()
             parts["train"] = dataset, drawn["train"].sort()[0].tolist()
@@ -216,7 +217,7 @@ class GraphData(pl.LightningDataModule):
         plain, made = dataset[indices[0]].get(field), sample[field]
         if plain is None or (plain.shape, plain.dtype) != (made.shape, made.dtype):
             graphs = self.items(split)  # A transform makes them.
-        else:
+        elif self.level != "node" or dataset[indices[0]].get(f"{split}_mask") is None:
             stored = _stored_labels(dataset, indices, field, graphs=self.level == "graph")
             if stored is not None:
                 return stored.float()
@@ -269,6 +270,8 @@ class _Marked:
 
     def __init__(self, dataset: Any, masks: list[dict[str, Tensor]]) -> None:
         self.dataset = dataset
+        # One graph, which may be large, goes through the data set's transform once.
+        self.graphs: Any = _Copies([dataset[0]]) if len(masks) == 1 else dataset
         self.masks = masks
         self.classes = getattr(dataset, "classes", None)
 
@@ -281,7 +284,7 @@ class _Marked:
         return len(self.masks)
 
     def __getitem__(self, index: int) -> Data:
-        return copy.copy(self.dataset[index]).update(self.masks[index])
+        return copy.copy(self.graphs[index]).update(self.masks[index])
 
 
 class _Copies(list):
@@ -303,8 +306,7 @@ def _other_mask(before: Data, graph: Data) -> str | None:
 
 def _link_parts(dataset: Any, split: dict[str, Any]) -> dict[str, tuple[Any, list[int]]]:
     """The three graphs that ``RandomLinkSplit`` makes of each, as a transform of the data set."""
-    if split.keys() - {"seed"}:
-        raise InputError(f"expected seed alone as the argument of a random split (got {split})")
+    check_seed_alone(split)
     with seeded(int(split.get("seed", 0))):
         graphs = list(zip(*(dataset[n] for n in range(len(dataset))), strict=True))
     return {

@@ -69,6 +69,14 @@ def node_masks(dataset: Any, split: dict[str, Any]) -> list[dict[str, Tensor]] |
     return masks
 
 
+def check_seed_alone(split: dict[str, Any]) -> None:
+    """Refuse arguments that a random split has not."""
+    if split.keys() - {"seed"}:
+        raise InputError(
+            f"expected seed alone as the argument of a random split (got {', '.join(split)})"
+        )
+
+
 def whole(said: dict[str, Tensor], number: int, split: dict[str, Any]) -> dict[str, Tensor]:
     """Indices of all three splits, of which some may be missing.
 
@@ -116,11 +124,7 @@ def _said(dataset: Any, split: dict[str, Any]) -> dict[str, Tensor]:
             raise InputError(f"expected split as arguments of {owner} ({error})") from None
         break
     else:
-        if rest:
-            raise InputError(
-                "expected seed alone as the argument of a random split (got "
-                f"{', '.join(sorted(rest))})"
-            )
+        check_seed_alone(split)
     return {
         name: torch.as_tensor(said[key])
         for name, keys in _NAMES.items()

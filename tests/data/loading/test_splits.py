@@ -195,6 +195,13 @@ def test_graphs_without_masks_are_split_whole():
     }
 
 
+def test_masks_of_a_data_set_in_parts_say_what_is_learned():
+    data = GraphData(Several(), val_dataset=Several(), level="node")
+    assert data.facts["shares"] == [1.0, 0.0, 0.0]
+    with pytest.raises(InputError, match="seed alone .* .got fold"):
+        GraphData(Graphs(), test_dataset=Graphs(3), split={"fold": 1})
+
+
 def test_a_random_node_split_of_the_data_set_is_drawn_once():
     def make(seed, **split):
         torch.manual_seed(seed)
