@@ -5,6 +5,7 @@ What is published is kept; what is missing is drawn from the training part alone
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -54,16 +55,17 @@ def node_masks(dataset: Any, split: dict[str, Any]) -> list[dict[str, Tensor]] |
     for n in range(len(dataset)):
         with seeded(int(seed)):  # A transform of the data set may draw them.
             data = dataset[n]
-        fields = _fields(data) if isinstance(data, Data) else {}
+        if not isinstance(data, Data):
+            return None
+        number, fields = int(data.num_nodes or 0), _fields(data)
         if fields:
-            found = _of_fold(fields, int(data.num_nodes or 0), split)
-        elif n == 0 and len(dataset) == 1 and isinstance(data, Data):
+            found = _of_fold(fields, number, split)
+        elif len(dataset) == 1:
             found = _said(dataset, split)
         elif n == 0:
             return None
         else:
             raise InputError(f"expected masks in every graph, as in the first (got none in {n})")
-        number = int(data.num_nodes or 0)
         indices = whole(found, number, {"seed": seed + n})
         masks.append({f"{name}_mask": index_to_mask(indices[name], number) for name in SPLITS})
     return masks
@@ -111,7 +113,7 @@ def whole(said: dict[str, Tensor], number: int, split: dict[str, Any]) -> dict[s
 
 def _said(dataset: Any, split: dict[str, Any]) -> dict[str, Tensor]:
     """What a data set says of its splits, as it says it; nothing if it says nothing."""
-    said: Any = getattr(dataset, "split_idx", {})
+    said: Any = getattr(dataset, "split_idx", None) or {}
     rest = split.keys() - {"seed"}
     for name, args in (("split", split), ("get_idx_split", {key: split[key] for key in rest})):
         method = getattr(dataset, name, None)
@@ -125,6 +127,8 @@ def _said(dataset: Any, split: dict[str, Any]) -> dict[str, Tensor]:
         break
     else:
         check_seed_alone(split)
+    if not isinstance(said, Mapping):
+        raise InputError(f"expected splits as a mapping of indices (got {type(said).__name__})")
     return {
         name: torch.as_tensor(said[key])
         for name, keys in _NAMES.items()

@@ -253,6 +253,7 @@ def test_a_random_link_split_of_the_data_set_is_drawn_once():
             "train as indices in 0 to 8.*from 0 to 9",
         ),
         (lambda: GraphData(_said({"train": [0.5, 1]}, 9)), "as indices .*float32"),
+        (lambda: GraphData(_said([0, 1], 9)), "a mapping of indices .got list"),
         (lambda: GraphData(_said({"train": [0, 1], "valid": [1]}, 9)), "1 in train and val"),
         (
             lambda: GraphData(Published(), split={"fold": 1}),
