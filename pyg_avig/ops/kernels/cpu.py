@@ -11,6 +11,8 @@ from torch import Tensor
 from pyg_avig.ops.kernels import schemas
 from pyg_avig.ops.kernels.build import TYPES, library
 
+_GRAIN = 2**15  # Numbers below which a second thread costs more than it does; PyTorch's own bound.
+
 
 @torch.library.impl(schemas.OPERATORS, "axial_pairs", "CPU")
 def _axial_pairs(a, b, scales, graphs, axes):
@@ -39,7 +41,7 @@ def _run_axial(
     else:
         rows, channels = x.numel() // x.size(-1), x.size(-1)
         sizes = channels, graphs, rows // graphs, len(weights)
-        _run(name, x.dtype, x, *args, *sizes, axes, weights)
+        _run(name, x.dtype, x, *args, *sizes, axes, weights, _threads(x.numel()))
 
 
 @torch.library.impl(schemas.OPERATORS, "csr_pairs", "CPU")
@@ -49,7 +51,8 @@ def _csr_pairs(pointer, columns, a, b, scales):
     _check("csr_pairs", out.dtype, *scales)
     _check("csr_pairs", torch.int64, pointer, columns)
     scales = scales or (None, None)
-    _run("csr_pairs", a.dtype, a, b, *scales, out, pointer, columns, *a.shape)
+    threads = _threads(out.numel() * a.size(-1))
+    _run("csr_pairs", a.dtype, a, b, *scales, out, pointer, columns, *a.shape, threads)
     return out
 
 
@@ -59,8 +62,13 @@ def _csr_spread(pointer, columns, order, x, weight):
     _check("csr_spread", x.dtype, x)
     _check("csr_spread", schemas.weight_dtype(x), weight)
     _check("csr_spread", torch.int64, pointer, columns, *([] if order is None else [order]))
-    _run("csr_spread", x.dtype, x, weight, out, pointer, columns, order, *out.shape)
+    threads = _threads(weight.numel() * x.size(-1))
+    _run("csr_spread", x.dtype, x, weight, out, pointer, columns, order, *out.shape, threads)
     return out
+
+
+def _threads(numbers: int) -> int:
+    return torch.get_num_threads() if numbers > _GRAIN else 1
 
 
 def _check(name: str, dtype: torch.dtype, *tensors: Tensor) -> None:
@@ -78,7 +86,7 @@ def _run(name: str, dtype: torch.dtype, *args: Any) -> None:
     kernels = library()
     if kernels is None:
         raise RuntimeError(f"{name}: there are no kernels here (the log says why)")
-    getattr(kernels, f"{name}_{TYPES[dtype]}")(*map(_to_c, (*args, torch.get_num_threads())))
+    getattr(kernels, f"{name}_{TYPES[dtype]}")(*map(_to_c, args))
 
 
 def _to_c(value: Any) -> Any:
