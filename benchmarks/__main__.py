@@ -19,13 +19,15 @@ from benchmarks import models as models_module
 from benchmarks import ops as ops_module
 from benchmarks import sag_vit as sag_vit_module
 from benchmarks import seeds as seeds_module
-from benchmarks.timing import environment, save
+from benchmarks.timing import caption, environment, save
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def ops(device: str = "cpu", threads: int = 2, dtype: str = "fp32", repeats: int = 9) -> None:
     """The operator on lattices, and the layer on a sparse graph.
+
+    On the CPU on each instruction set of the processor, and without kernels.
 
     Args:
         device: cpu or cuda.
@@ -35,12 +37,13 @@ def ops(device: str = "cpu", threads: int = 2, dtype: str = "fp32", repeats: int
     """
     where = _begin(device, threads)
     lattice = ops_module.lattice(where, DTYPES[dtype], repeats)
-    print("\nThe operator on the lattices of AttentionViG-S, batch 16\n")
-    print("\n".join(ops_module.report(lattice)))
+    print("\nThe operator on the lattices of AttentionViG-S, batch 16")
+    print("\n".join([caption(where), "", *ops_module.report(lattice)]))
     sparse = ops_module.sparse(where, DTYPES[dtype], max(repeats // 3, 3))
-    print("\nThe whole layer on a random graph, 128 channels\n")
-    print("\n".join(ops_module.report(sparse)))
-    print(f"\nwritten: {save(f'ops-{where.type}-{dtype}', where, lattice + sparse)}")
+    print("\nThe whole layer on a random graph, 128 channels")
+    print("\n".join([caption(where), "", *ops_module.report(sparse)]))
+    name = f"ops-{where.type}-{dtype}-{threads}-threads"
+    print(f"\nwritten: {save(name, where, lattice + sparse)}")
 
 
 def growth(device: str = "cpu", threads: int = 2, dtype: str = "fp32", repeats: int = 5) -> None:

@@ -66,11 +66,21 @@ def environment(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "device": name,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torch_geometric": torch_geometric.__version__,
     }
+
+
+def caption(device: torch.device) -> str:
+    """The same in a line, for a table."""
+    where = environment(device)
+    return (
+        f"{where['device']}, {where['instructions']}, {where['threads']} thread(s), "
+        f"torch {where['torch']}, PyG {where['torch_geometric']}"
+    )
 
 
 def _processor() -> str:

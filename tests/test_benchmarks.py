@@ -7,6 +7,7 @@ from train.runs import options
 from benchmarks import growth, loader, models, ops, sag_vit, seeds, timing
 from pyg_avig import AxialGraph
 from pyg_avig.ops import cross_attention
+from pyg_avig.ops.kernels.build import instruction_sets, instructions, library
 
 CPU = torch.device("cpu")
 
@@ -27,9 +28,21 @@ def test_the_roll_loop_is_a_fair_rival():
 def test_lattice_table(small):
     rows = ops.lattice(CPU, torch.float32, repeats=2, batch_size=2)
     table = ops.report(rows)
-    assert len(table) == 2 + 2 + 1
-    assert "geometric mean" in table[-1]
-    assert all(row["bytes"]["ours"] > 0 for row in rows)
+    ours = rows[0]["ours"]
+    assert [line.count("geometric mean") for line in table].count(1) == len(ours)
+    assert len(table) == 2 + 3 * len(ours) + 3 + 2
+    assert all(row["bytes"][ours[0]] > 0 for row in rows)
+
+
+@pytest.mark.skipif(library() is None, reason="needs the C++ kernels: no compiler, or switched off")
+def test_every_instruction_set_and_none_are_measured(small):
+    rows = ops.lattice(CPU, torch.float32, repeats=1, batch_size=2)
+    sets = instruction_sets()[::-1]
+    assert rows[0]["ours"] == sets
+    assert list(rows[0]["seconds"]["forward"])[: len(sets) + 1] == [*sets, ops.WITHOUT_KERNELS]
+    used = ops.on_each_instruction_set(instructions, CPU)
+    assert [call() for call in used.values()] == [*sets, None]
+    assert instructions() in sets
 
 
 def test_no_speed_is_printed_where_outputs_differ(small, monkeypatch):
@@ -44,7 +57,7 @@ def test_no_speed_is_printed_where_outputs_differ(small, monkeypatch):
 
 def test_sparse_table():
     rows = ops.sparse(CPU, torch.float32, repeats=2, nodes=50, edges=200, channels=8)
-    assert len(ops.report(rows)) == 2 + 3 + 1
+    assert len(ops.report(rows)) == 2 + 5 * len(rows[0]["ours"]) + 3 + 4
 
 
 def test_growth_table():

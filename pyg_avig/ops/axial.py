@@ -197,7 +197,8 @@ class _AxialLayout:
 
     def spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
         if self.small and kernels.serves(x):
-            weights = [weight.flatten(1, 2).contiguous() for weight in weights]
+            wide = torch.promote_types(x.dtype, torch.float32)
+            weights = [weight.flatten(1, 2).contiguous().to(wide) for weight in weights]
             return kernels.axial_spread(x, weights, transpose, self.graphs, self.sizes)
         out = torch.empty_like(x)
         for n, (axis, weight) in enumerate(zip(self.axes, weights, strict=True)):

@@ -5,7 +5,13 @@
 implementations of the same schemas beside ``cpu.py``. Where none serves, :mod:`pyg_avig.ops.axial`
 and :mod:`pyg_avig.ops.csr` take PyTorch's own products instead.
 
-All tensors are contiguous, of single or double precision, indices of int64.
+All tensors are contiguous, indices of int64. Features are of double, single or half precision
+(bfloat16, float16). Weights and scales are of the same type, but in single precision for features
+in half: those are read and written as they are, all products and sums are taken in single precision
+and a result is rounded once. So each operator takes what the other gives, at any type.
+
+The environment variable ``PYG_AVIG_KERNELS`` forces the instruction set (``avx512``, ``avx2``,
+``sse2``; see :func:`~pyg_avig.ops.kernels.build.instruction_sets`), or with 0 PyTorch's products.
 """
 
 from __future__ import annotations
@@ -14,12 +20,12 @@ import torch
 from torch import Tensor
 
 from pyg_avig.ops.kernels import cpu, schemas  # noqa: F401 (they register the operators)
-from pyg_avig.ops.kernels.build import library
+from pyg_avig.ops.kernels.build import TYPES, library
 
 
 def serves(x: Tensor) -> bool:
     """Whether the kernels take tensors of this kind, here."""
-    return x.device.type == "cpu" and x.dtype in cpu.TYPES and library() is not None
+    return x.device.type == "cpu" and x.dtype in TYPES and library() is not None
 
 
 def axial_pairs(
@@ -30,14 +36,14 @@ def axial_pairs(
     Args:
         a: Rows, with the channels last.
         b: As ``a``.
-        scales: None, or one number for each row of a and of b; the products are multiplied with
-            both and held to [-1, 1].
+        scales: None, or one number for each row of a and of b, in at least single precision; the
+            products are multiplied with both and held to [-1, 1].
         graphs: Number of graphs.
         axes: Three numbers for each axis: seen as (graphs * before, members, inner, C), rows hold
             one class in each [p, :, r].
 
     Returns:
-        (graphs * before, inner, members, members) for each axis.
+        (graphs * before, inner, members, members) for each axis, in at least single precision.
     """
     return torch.ops.pyg_avig.axial_pairs(a, b, scales, graphs, axes)
 
@@ -49,7 +55,7 @@ def axial_spread(
 
     Args:
         x: Rows, with the channels last.
-        weights: As :func:`axial_pairs` gives them.
+        weights: As :func:`axial_pairs` gives them, in at least single precision.
         transpose: Send from the weights' rows to their columns instead.
         graphs: As there.
         axes: As there.
@@ -73,7 +79,7 @@ def csr_pairs(
         scales: As in :func:`axial_pairs`: (rows, heads) and (columns, heads).
 
     Returns:
-        (E, heads).
+        (E, heads), in at least single precision.
     """
     return torch.ops.pyg_avig.csr_pairs(pointer, columns, a, b, scales)
 
@@ -88,7 +94,7 @@ def csr_spread(
         columns: The column of each entry, (E,).
         order: Which weight belongs to each entry, (E,); ``None`` for its own.
         x: (columns, heads, C).
-        weight: (E, heads).
+        weight: (E, heads), in at least single precision.
 
     Returns:
         (rows, heads, C).

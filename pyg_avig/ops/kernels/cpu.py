@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from pyg_avig.ops.kernels import schemas
-from pyg_avig.ops.kernels.build import library
+from pyg_avig.ops.kernels.build import TYPES, library
 
-TYPES = {torch.float32: "float", torch.float64: "double"}
+_GRAIN = 2**15  # Numbers below which a second thread costs more than it does; PyTorch's own bound.
 
 
 @torch.library.impl(schemas.OPERATORS, "axial_pairs", "CPU")
 def _axial_pairs(a, b, scales, graphs, axes):
     weights = schemas.empty_axial_pairs(a, b, scales, graphs, axes)
+    _check("axial_pairs", a.dtype, a, b)
+    _check("axial_pairs", schemas.weight_dtype(a), *scales)
     _run_axial("axial_pairs", a, [b, *(scales or (None, None))], graphs, axes, weights)
     return weights
 
@@ -24,6 +26,8 @@ def _axial_pairs(a, b, scales, graphs, axes):
 @torch.library.impl(schemas.OPERATORS, "axial_spread", "CPU")
 def _axial_spread(x, weights, transpose, graphs, axes):
     out = torch.empty_like(x)
+    _check("axial_spread", x.dtype, x)
+    _check("axial_spread", schemas.weight_dtype(x), *weights)
     _run_axial("axial_spread", x, [out, transpose], graphs, axes, weights)
     return out
 
@@ -37,37 +41,52 @@ def _run_axial(
     else:
         rows, channels = x.numel() // x.size(-1), x.size(-1)
         sizes = channels, graphs, rows // graphs, len(weights)
-        _run(name, x.dtype, x, *args, *sizes, axes, weights)
+        _run(name, x.dtype, x, *args, *sizes, axes, weights, _threads(x.numel()))
 
 
 @torch.library.impl(schemas.OPERATORS, "csr_pairs", "CPU")
 def _csr_pairs(pointer, columns, a, b, scales):
     out = schemas.empty_csr_pairs(pointer, columns, a, b, scales)
+    _check("csr_pairs", a.dtype, a, b)
+    _check("csr_pairs", out.dtype, *scales)
+    _check("csr_pairs", torch.int64, pointer, columns)
     scales = scales or (None, None)
-    _run("csr_pairs", a.dtype, a, b, *scales, out, pointer, columns, *a.shape)
+    threads = _threads(out.numel() * a.size(-1))
+    _run("csr_pairs", a.dtype, a, b, *scales, out, pointer, columns, *a.shape, threads)
     return out
 
 
 @torch.library.impl(schemas.OPERATORS, "csr_spread", "CPU")
 def _csr_spread(pointer, columns, order, x, weight):
     out = schemas.empty_csr_spread(pointer, columns, order, x, weight)
-    _run("csr_spread", x.dtype, x, weight, out, pointer, columns, order, *out.shape)
+    _check("csr_spread", x.dtype, x)
+    _check("csr_spread", schemas.weight_dtype(x), weight)
+    _check("csr_spread", torch.int64, pointer, columns, *([] if order is None else [order]))
+    threads = _threads(weight.numel() * x.size(-1))
+    _run("csr_spread", x.dtype, x, weight, out, pointer, columns, order, *out.shape, threads)
     return out
 
 
-def _run(name: str, dtype: torch.dtype, *args: Any) -> None:
-    """Call a kernel of a type with tensors, numbers, ``None``, and lists of one of them.
+def _threads(numbers: int) -> int:
+    return torch.get_num_threads() if numbers > _GRAIN else 1
 
-    The kernels see memory alone, so what does not fit must not reach them.
-    """
-    flat = [x for arg in args for x in (arg if isinstance(arg, list) else [arg])]
-    for x in flat:
-        if isinstance(x, Tensor) and not (x.is_contiguous() and x.dtype in (dtype, torch.int64)):
+
+def _check(name: str, dtype: torch.dtype, *tensors: Tensor) -> None:
+    """Refuse what does not fit: the kernels see memory alone."""
+    for x in tensors:
+        if x.dtype != dtype or not x.is_contiguous():
             raise RuntimeError(
-                f"{name}: expected contiguous tensors of {dtype}, indices of int64 (got {x.dtype}, "
+                f"{name}: expected contiguous tensors of {dtype} in this place (got {x.dtype}, "
                 f"shape {tuple(x.shape)}, strides {x.stride()})"
             )
-    getattr(library(), f"{name}_{TYPES[dtype]}")(*map(_to_c, args))
+
+
+def _run(name: str, dtype: torch.dtype, *args: Any) -> None:
+    """Call a kernel of a type with tensors, numbers, ``None``, and lists of one of them."""
+    kernels = library()
+    if kernels is None:
+        raise RuntimeError(f"{name}: there are no kernels here (the log says why)")
+    getattr(kernels, f"{name}_{TYPES[dtype]}")(*map(_to_c, args))
 
 
 def _to_c(value: Any) -> Any:

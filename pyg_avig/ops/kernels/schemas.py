@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 # Operators of PyTorch, so that its profiler, flop counter and fake tensors see them.
@@ -23,10 +24,15 @@ OPERATORS.define(
 )
 
 
+def weight_dtype(x: Tensor) -> torch.dtype:
+    """That of the weights and scales of features: theirs, but single for half precision."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 @torch.library.impl(OPERATORS, "axial_pairs", "Meta")
 def empty_axial_pairs(a, b, scales, graphs, axes):
     return [
-        a.new_empty(graphs * before, inner, members, members)
+        a.new_empty(graphs * before, inner, members, members, dtype=weight_dtype(a))
         for before, members, inner in zip(axes[::3], axes[1::3], axes[2::3], strict=True)
     ]
 
@@ -38,7 +44,7 @@ def empty_axial_spread(x, weights, transpose, graphs, axes):
 
 @torch.library.impl(OPERATORS, "csr_pairs", "Meta")
 def empty_csr_pairs(pointer, columns, a, b, scales):
-    return a.new_empty(columns.size(0), a.size(1))
+    return a.new_empty(columns.size(0), a.size(1), dtype=weight_dtype(a))
 
 
 @torch.library.impl(OPERATORS, "csr_spread", "Meta")

@@ -6,168 +6,199 @@
 
 #include <omp.h>
 
-#include "vector.h"
+#include <memory>
+
+#include "dots.h"
 
 namespace {
 
-constexpr int64_t kRows = 4;  // Rows that share each load of the other operand.
+constexpr int64_t kPairRows = 2;    // Rows whose products with kDots others are found at once.
+constexpr int64_t kSumRows = 4;     // Rows that are summed up at once,
+constexpr int64_t kSumVectors = 2;  // and the vectors of each.
 
-// out[j] = <a, row j of b>, for `rows` rows.
-template <typename T, int64_t rows>
-INLINE void dot_rows(const T* a, const T* b, T* out, int64_t step, int64_t channels) {
-  typename Vector<T>::type sums[rows] = {};
-  int64_t c = 0;
-  for (; c + Vector<T>::size <= channels; c += Vector<T>::size) {
-    const auto x = Vector<T>::load(a + c);
-    for (int64_t j = 0; j < rows; ++j) sums[j] += x * Vector<T>::load(b + j * step + c);
+struct Class {
+  int64_t members, inner, channels;
+};
+
+// Where the weights of a class lie: row i's for j at i * row + j * column.
+struct Strides {
+  int64_t row, column;
+};
+
+template <int64_t rows, int64_t others, typename T>
+INLINE void pairs_in_tile(const T* a, const T* b, const Sum<T>* scale_a, const Sum<T>* scale_b,
+                          Sum<T>* out, Class sizes) {
+  const int64_t step = sizes.inner * sizes.channels;
+  const T *row[rows], *other[others];
+  for (int64_t i = 0; i < rows; ++i) row[i] = a + i * step;
+  for (int64_t j = 0; j < others; ++j) other[j] = b + j * step;
+  Sum<T> found[rows][kDots];
+  dots<rows, others>(row, other, sizes.channels, found);
+  if (scale_a) {
+    Sum<T> scales[kDots] = {};
+    for (int64_t j = 0; j < others; ++j) scales[j] = scale_b[j * sizes.inner];
+    for (int64_t i = 0; i < rows; ++i) to_cosines(found[i], scale_a[i * sizes.inner], scales);
   }
-  for (int64_t j = 0; j < rows; ++j) {
-    T total = Vector<T>::sum(sums[j]);
-    for (int64_t rest = c; rest < channels; ++rest) total += a[rest] * b[j * step + rest];
-    out[j] = total;
-  }
+  for (int64_t i = 0; i < rows; ++i)
+    std::memcpy(out + i * sizes.members, found[i], others * sizeof(Sum<T>));
+}
+
+// Takes `rows` rows at a time, then what is left of them.
+template <int64_t rows, int64_t others, typename T>
+INLINE void pairs_in_rows(const T* a, const T* b, const Sum<T>* scale_a, const Sum<T>* scale_b,
+                          Sum<T>* out, Class sizes, int64_t i) {
+  for (; i + rows <= sizes.members; i += rows)
+    pairs_in_tile<rows, others>(a + i * sizes.inner * sizes.channels, b,
+                                scale_a ? scale_a + i * sizes.inner : nullptr, scale_b,
+                                out + i * sizes.members, sizes);
+  if constexpr (rows > 1)
+    if (i < sizes.members)
+      pairs_in_rows<rows - 1, others>(a, b, scale_a, scale_b, out, sizes, i);
 }
 
 // out[i][j] = <row i of a, row j of b>; with scales, one number a row, their product with both of
 // theirs, held to [-1, 1].
-template <typename T>
-INLINE void pairs_in_class(const T* a, const T* b, const T* scale_a, const T* scale_b, T* out,
-                           int64_t members, int64_t inner, int64_t channels) {
-  const int64_t step = inner * channels;
-  for (int64_t i = 0; i < members; ++i, a += step, out += members) {
-    int64_t j = 0;
-    for (; j + kRows <= members; j += kRows)
-      dot_rows<T, kRows>(a, b + j * step, out + j, step, channels);
-    for (; j < members; ++j) dot_rows<T, 1>(a, b + j * step, out + j, step, channels);
-    if (scale_a == nullptr) continue;
-    for (j = 0; j < members; ++j)
-      out[j] = cosine(out[j], scale_a[i * inner], scale_b[j * inner]);
-  }
+template <int64_t others, typename T>
+INLINE void pairs_in_class(const T* a, const T* b, const Sum<T>* scale_a, const Sum<T>* scale_b,
+                           Sum<T>* out, Class sizes, int64_t j) {
+  for (; j + others <= sizes.members; j += others)
+    pairs_in_rows<kPairRows, others>(a, b + j * sizes.inner * sizes.channels, scale_a,
+                                     scale_b ? scale_b + j * sizes.inner : nullptr, out + j, sizes,
+                                     0);
+  if constexpr (others > 1)
+    if (j < sizes.members) pairs_in_class<others - 1>(a, b, scale_a, scale_b, out, sizes, j);
 }
 
-// Row i of out (+)= sum over j of w[i * w_row + j * w_column] times row j of x, for `rows` rows.
-template <typename T, int64_t rows>
-INLINE void sum_rows(const T* x, const T* w, T* out, int64_t members, int64_t step,
-                     int64_t channels, int64_t w_row, int64_t w_column, bool add) {
-  int64_t c = 0;
-  for (; c + Vector<T>::size <= channels; c += Vector<T>::size) {
-    typename Vector<T>::type sums[rows] = {};
-    if (add)
-      for (int64_t i = 0; i < rows; ++i) sums[i] = Vector<T>::load(out + i * step + c);
-    for (int64_t j = 0; j < members; ++j) {
-      const auto row = Vector<T>::load(x + j * step + c);
-      for (int64_t i = 0; i < rows; ++i) sums[i] += w[i * w_row + j * w_column] * row;
-    }
-    for (int64_t i = 0; i < rows; ++i) std::memcpy(out + i * step + c, &sums[i], kVectorBytes);
-  }
-  for (; c < channels; ++c)
+// Row i of out = row i of so_far (if there is one) + sum over j of weight (i, j) times row j of x,
+// for `rows` rows and the numbers from c on that fill `vectors` vectors.
+template <int64_t bytes, int64_t rows, int64_t vectors, typename T>
+INLINE void sum_in_tile(const T* x, const Sum<T>* w, const Sum<T>* so_far, Sum<T>* out, Class sizes,
+                        Strides strides, int64_t c) {
+  typedef Sum<T> S;
+  constexpr int64_t size = bytes / sizeof(S);
+  const int64_t step = sizes.inner * sizes.channels;
+  Vector<S, bytes> sums[rows][vectors] = {};
+  if (so_far)
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t v = 0; v < vectors; ++v)
+        sums[i][v] = load<bytes>(so_far + i * step + c + v * size);
+  for (int64_t j = 0; j < sizes.members; ++j) {
+    Vector<S, bytes> row[vectors];
+    for (int64_t v = 0; v < vectors; ++v) row[v] = load<bytes>(x + j * step + c + v * size);
     for (int64_t i = 0; i < rows; ++i) {
-      T total = add ? out[i * step + c] : T(0);
-      for (int64_t j = 0; j < members; ++j) total += w[i * w_row + j * w_column] * x[j * step + c];
-      out[i * step + c] = total;
+      const S weight = w[i * strides.row + j * strides.column];
+      for (int64_t v = 0; v < vectors; ++v) sums[i][v] += weight * row[v];
     }
+  }
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t v = 0; v < vectors; ++v)
+      store<bytes>(out + i * step + c + v * size, sums[i][v]);
 }
 
-template <typename T>
-INLINE void spread_in_class(const T* x, const T* w, T* out, int64_t members, int64_t step,
-                            int64_t channels, bool transpose, bool add) {
-  const int64_t w_row = transpose ? 1 : members, w_column = transpose ? members : 1;
-  int64_t i = 0;
-  for (; i + kRows <= members; i += kRows)
-    sum_rows<T, kRows>(x, w + i * w_row, out + i * step, members, step, channels, w_row, w_column,
-                       add);
-  for (; i < members; ++i)
-    sum_rows<T, 1>(x, w + i * w_row, out + i * step, members, step, channels, w_row, w_column, add);
+template <int64_t bytes, int64_t rows, typename T>
+INLINE void sum_in_rows(const T* x, const Sum<T>* w, const Sum<T>* so_far, Sum<T>* out, Class sizes,
+                        Strides strides, int64_t c) {
+  constexpr int64_t size = bytes / sizeof(Sum<T>);
+  if constexpr (bytes == kBytes)
+    for (; c + kSumVectors * size <= sizes.channels; c += kSumVectors * size)
+      sum_in_tile<bytes, rows, kSumVectors>(x, w, so_far, out, sizes, strides, c);
+  for (; c + size <= sizes.channels; c += size)
+    sum_in_tile<bytes, rows, 1>(x, w, so_far, out, sizes, strides, c);
+  if constexpr (size > 1)
+    sum_in_rows<kNarrower<Sum<T>, bytes>, rows>(x, w, so_far, out, sizes, strides, c);
 }
 
-// One class, for each kind of processor.
-
-FOR_EACH_CPU void pairs(const float* a, const float* b, const float* scale_a, const float* scale_b,
-                        float* out, int64_t members, int64_t inner, int64_t channels) {
-  pairs_in_class(a, b, scale_a, scale_b, out, members, inner, channels);
+template <int64_t rows, typename T>
+INLINE void spread_in_class(const T* x, const Sum<T>* w, const Sum<T>* so_far, Sum<T>* out,
+                            Class sizes, Strides strides, int64_t i) {
+  const int64_t step = sizes.inner * sizes.channels;
+  for (; i + rows <= sizes.members; i += rows)
+    sum_in_rows<kBytes, rows>(x, w + i * strides.row, so_far ? so_far + i * step : nullptr,
+                              out + i * step, sizes, strides, 0);
+  if constexpr (rows > 1)
+    if (i < sizes.members) spread_in_class<rows - 1>(x, w, so_far, out, sizes, strides, i);
 }
 
-FOR_EACH_CPU void pairs(const double* a, const double* b, const double* scale_a,
-                        const double* scale_b, double* out, int64_t members, int64_t inner,
-                        int64_t channels) {
-  pairs_in_class(a, b, scale_a, scale_b, out, members, inner, channels);
-}
-
-FOR_EACH_CPU void spread(const float* x, const float* w, float* out, int64_t members, int64_t step,
-                         int64_t channels, bool transpose, bool add) {
-  spread_in_class(x, w, out, members, step, channels, transpose, add);
-}
-
-FOR_EACH_CPU void spread(const double* x, const double* w, double* out, int64_t members,
-                         int64_t step, int64_t channels, bool transpose, bool add) {
-  spread_in_class(x, w, out, members, step, channels, transpose, add);
-}
-
-// Calls one(axis, its number, first row, first weight) for every class, graph by graph, so that
+// Calls one(axis, sizes, first row, first weight) for every class of a graph, axis by axis, so that
 // what one axis has read is still in the cache for the next.
-template <typename T, typename One>
-void for_each_class(int64_t graphs, int64_t nodes, int64_t axes, const int64_t* sizes,
-                    T* const* weights, One one) {
-#pragma omp parallel for if (graphs >= omp_get_max_threads())
+template <typename S, typename One>
+void for_each_class(int64_t graph, int64_t nodes, int64_t channels, int64_t axes,
+                    const int64_t* sizes, S* const* weights, int64_t threads, One one) {
+  for (int64_t n = 0; n < axes; ++n) {
+    const int64_t before = sizes[3 * n], members = sizes[3 * n + 1], inner = sizes[3 * n + 2];
+    const int64_t classes = before * inner, square = members * members;
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (int64_t c = 0; c < classes; ++c)
+      one(n, Class{members, inner, channels},
+          graph * nodes + c / inner * members * inner + c % inner,
+          weights[n] + (graph * classes + c) * square);
+  }
+}
+
+template <int64_t bytes, typename T>
+INLINE void copy_numbers(const Sum<T>* from, T* to, int64_t numbers) {
+  constexpr int64_t size = bytes / sizeof(Sum<T>);
+  int64_t n = 0;
+  for (; n + size <= numbers; n += size) store<bytes>(to + n, load<bytes>(from + n));
+  for (; n < numbers; ++n) store<sizeof(Sum<T>)>(to + n, load<sizeof(Sum<T>)>(from + n));
+}
+
+template <typename T>
+void axial_pairs(const T* a, const T* b, const Sum<T>* scale_a, const Sum<T>* scale_b,
+                 int64_t channels, int64_t graphs, int64_t nodes, int64_t axes,
+                 const int64_t* sizes, Sum<T>* const* weights, int64_t threads) {
+  const bool by_graph = graphs >= threads;
+#pragma omp parallel for num_threads(threads) if (by_graph && threads > 1)
   for (int64_t g = 0; g < graphs; ++g)
-    for (int64_t n = 0; n < axes; ++n) {
-      const int64_t before = sizes[3 * n], members = sizes[3 * n + 1], inner = sizes[3 * n + 2];
-      const int64_t classes = before * inner, square = members * members;
-#pragma omp parallel for if (!omp_in_parallel())
-      for (int64_t c = 0; c < classes; ++c) {
-        const int64_t row = g * nodes + c / inner * members * inner + c % inner;
-        one(n, members, inner, row, weights[n] + (g * classes + c) * square);
-      }
-    }
+    for_each_class(g, nodes, channels, axes, sizes, weights, by_graph ? 1 : threads,
+                   [=](int64_t, Class sizes, int64_t row, Sum<T>* weight) {
+                     pairs_in_class<kDots>(a + row * channels, b + row * channels,
+                                           scale_a ? scale_a + row : nullptr,
+                                           scale_b ? scale_b + row : nullptr, weight, sizes, 0);
+                   });
 }
 
 template <typename T>
-void all_pairs(const T* a, const T* b, const T* scale_a, const T* scale_b, int64_t channels,
-               int64_t graphs, int64_t nodes, int64_t axes, const int64_t* sizes,
-               T* const* weights) {
-  for_each_class(graphs, nodes, axes, sizes, weights,
-                 [=](int64_t, int64_t members, int64_t inner, int64_t row, T* weight) {
-                   pairs(a + row * channels, b + row * channels, scale_a ? scale_a + row : nullptr,
-                         scale_b ? scale_b + row : nullptr, weight, members, inner, channels);
-                 });
-}
-
-template <typename T>
-void spread_all(const T* x, T* out, int64_t transpose, int64_t channels, int64_t graphs,
-                int64_t nodes, int64_t axes, const int64_t* sizes, T* const* weights) {
-  for_each_class(graphs, nodes, axes, sizes, weights,
-                 [=](int64_t axis, int64_t members, int64_t inner, int64_t row, const T* weight) {
-                   spread(x + row * channels, weight, out + row * channels, members,
-                          inner * channels, channels, transpose != 0, axis > 0);
-                 });
+void axial_spread(const T* x, T* out, int64_t transpose, int64_t channels, int64_t graphs,
+                  int64_t nodes, int64_t axes, const int64_t* sizes, Sum<T>* const* weights,
+                  int64_t threads) {
+  const bool by_graph = graphs >= threads;
+#pragma omp parallel for num_threads(threads) if (by_graph && threads > 1)
+  for (int64_t g = 0; g < graphs; ++g) {
+    // The axes add up in single precision at least, so half-precision numbers are rounded once.
+    const int64_t first = g * nodes * channels, numbers = nodes * channels;
+    constexpr bool wide = std::is_same_v<T, Sum<T>>;
+    const std::unique_ptr<Sum<T>[]> buffer(wide ? nullptr : new Sum<T>[numbers]);
+    Sum<T>* const sums = wide ? reinterpret_cast<Sum<T>*>(out) + first : buffer.get();
+    for_each_class(g, nodes, channels, axes, sizes, weights, by_graph ? 1 : threads,
+                   [=](int64_t axis, Class sizes, int64_t row, const Sum<T>* w) {
+                     const Strides strides =
+                         transpose ? Strides{1, sizes.members} : Strides{sizes.members, 1};
+                     Sum<T>* const mine = sums + row * channels - first;
+                     spread_in_class<kSumRows>(x + row * channels, w, axis > 0 ? mine : nullptr,
+                                               mine, sizes, strides, 0);
+                   });
+    if (!wide) copy_numbers<kBytes>(sums, out + first, numbers);
+  }
 }
 
 }  // namespace
 
-extern "C" {
+#define FOR_TYPE(T, name)                                                                       \
+  extern "C" void axial_pairs_##name(const T* a, const T* b, const Sum<T>* scale_a,             \
+                                     const Sum<T>* scale_b, int64_t channels, int64_t graphs,   \
+                                     int64_t nodes, int64_t axes, const int64_t* sizes,         \
+                                     Sum<T>* const* weights, int64_t threads) {                 \
+    axial_pairs(a, b, scale_a, scale_b, channels, graphs, nodes, axes, sizes, weights, threads); \
+  }                                                                                             \
+  extern "C" void axial_spread_##name(const T* x, T* out, int64_t transpose, int64_t channels,  \
+                                      int64_t graphs, int64_t nodes, int64_t axes,              \
+                                      const int64_t* sizes, Sum<T>* const* weights,             \
+                                      int64_t threads) {                                        \
+    axial_spread(x, out, transpose, channels, graphs, nodes, axes, sizes, weights, threads);    \
+  }
 
-void axial_pairs_float(const float* a, const float* b, const float* scale_a, const float* scale_b,
-                         int64_t channels, int64_t graphs, int64_t nodes, int64_t axes,
-                         const int64_t* sizes, float* const* weights) {
-  all_pairs(a, b, scale_a, scale_b, channels, graphs, nodes, axes, sizes, weights);
-}
-
-void axial_pairs_double(const double* a, const double* b, const double* scale_a,
-                          const double* scale_b, int64_t channels, int64_t graphs, int64_t nodes,
-                          int64_t axes, const int64_t* sizes, double* const* weights) {
-  all_pairs(a, b, scale_a, scale_b, channels, graphs, nodes, axes, sizes, weights);
-}
-
-void axial_spread_float(const float* x, float* out, int64_t transpose, int64_t channels,
-                          int64_t graphs, int64_t nodes, int64_t axes, const int64_t* sizes,
-                          float* const* weights) {
-  spread_all(x, out, transpose, channels, graphs, nodes, axes, sizes, weights);
-}
-
-void axial_spread_double(const double* x, double* out, int64_t transpose, int64_t channels,
-                           int64_t graphs, int64_t nodes, int64_t axes, const int64_t* sizes,
-                           double* const* weights) {
-  spread_all(x, out, transpose, channels, graphs, nodes, axes, sizes, weights);
-}
-
-}  // extern "C"
+FOR_TYPE(float, float)
+FOR_TYPE(double, double)
+FOR_TYPE(BFloat16, bfloat16)
+FOR_TYPE(Float16, float16)
