@@ -1,4 +1,4 @@
-"""How the cost of the operator grows with the side of the image, the edges and the channels."""
+"""How the cost of the operator grows, and where one backend becomes cheaper than another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.timing import peak_bytes, seconds
 from pyg_avig import AxialGraph
-from pyg_avig.ops import cross_attention
+from pyg_avig.ops import backends, cross_attention, refusal
 
 
 def growth(
@@ -18,8 +18,14 @@ def growth(
     sides: tuple[int, ...] = (14, 28, 56, 112),
     numbers_of_edges: tuple[int, ...] = (100_000, 200_000, 400_000, 800_000),
     widths: tuple[int, ...] = (32, 64, 128, 256),
+    few_edges: tuple[int, ...] = (64, 1024, 2048, 4096, 16384),
+    strides: tuple[int, ...] = (16, 24, 18, 31),
 ) -> list[dict[str, Any]]:
-    """Forward plus backward and its peak memory, one quantity doubled at a time."""
+    """Forward plus backward and its peak memory, one quantity grown at a time.
+
+    Few edges, and lattices of side 48 whose classes grow sparser (2 to 24 members to an edge), by
+    each backend: what the choice between them was made by.
+    """
     rows = []
     for side in sides:
         stage = AxialGraph((side, side), max(side // 7, 1), batch_size=4, device=device)
@@ -36,11 +42,37 @@ def growth(
             ("channels on random edges", index, nodes),
         ):
             rows.append(_row(of, width, graph, size, width, dtype, repeats))
+    for edges in few_edges:
+        index = torch.randint(max(edges // 8, 1), (2, edges), device=device)
+        for width in (16, 64):
+            of = f"few edges, {width} channels"
+            rows += _by_backend(of, edges, index, max(edges // 8, 1), width, dtype, repeats)
+    for stride in strides:
+        lattice = AxialGraph((48, 48), stride, batch_size=4, device=device)
+        of = "stride on a lattice"
+        rows += _by_backend(of, stride, lattice, lattice.num_nodes, 64, dtype, repeats)
     return sorted(rows, key=lambda row: row["of"])
 
 
-def _row(
+def _by_backend(
     of: str, value: int, graph: Any, nodes: int, channels: int, dtype: torch.dtype, repeats: int
+) -> list[dict[str, Any]]:
+    return [
+        _row(f"{of}, {name}", value, graph, nodes, channels, dtype, repeats, name)
+        for name in backends()
+        if refusal(name, graph, graph.device) is None
+    ]
+
+
+def _row(
+    of: str,
+    value: int,
+    graph: Any,
+    nodes: int,
+    channels: int,
+    dtype: torch.dtype,
+    repeats: int,
+    backend: str | None = None,
 ) -> dict[str, Any]:
     device = graph.device
     query, key, values = (
@@ -50,7 +82,7 @@ def _row(
     beta = torch.ones(1, device=device)
 
     def call() -> None:
-        out = cross_attention(query, key, values, graph, beta)
+        out = cross_attention(query, key, values, graph, beta, backend=backend)
         torch.autograd.grad(out.sum(), (query, key, values))
 
     return {

@@ -62,11 +62,20 @@ def test_sparse_table():
 
 def test_growth_table():
     rows = growth.growth(
-        CPU, torch.float32, 1, sides=(7, 14), numbers_of_edges=(32, 64), widths=(2,)
+        CPU,
+        torch.float32,
+        1,
+        sides=(7, 14),
+        numbers_of_edges=(32, 64),
+        widths=(2,),
+        few_edges=(16,),
+        strides=(18,),
     )
     assert [row["value"] for row in rows if row["of"] == "side of the lattice"] == [7, 14]
     assert all(row["bytes"] > 0 for row in rows)
-    assert len(growth.report(rows)) == 2 + 6
+    by_backend = [row for row in rows if row["of"].startswith(("few edges", "stride"))]
+    assert {row["of"].split(", ")[-1] for row in by_backend} >= {"axial", "edge_list"}
+    assert len(growth.report(rows)) == 2 + 6 + len(by_backend)
 
 
 def test_sag_vit_table(monkeypatch):

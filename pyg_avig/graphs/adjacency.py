@@ -48,6 +48,29 @@ def to_edge_list(adjacency: Adjacency) -> EdgeList:
         if isinstance(adjacency, SparseTensor) and not adjacency.has_value():
             value = None
         return EdgeList(edge_index.flip(0), value)
+    edge_index = _checked_tensor(adjacency)
+    if isinstance(edge_index, EdgeIndex):
+        edge_index = edge_index.as_tensor()
+    return EdgeList(edge_index.long(), None)
+
+
+def num_edges(adjacency: Adjacency) -> int:
+    """The number of edges of any adjacency.
+
+    Raises:
+        InputError: If it is none of :data:`Adjacency`.
+    """
+    if isinstance(adjacency, AxialGraph):
+        return adjacency.num_edges
+    if isinstance(adjacency, SparseTensor):
+        return adjacency.nnz()
+    if is_sparse_matrix(adjacency):
+        return adjacency._nnz()
+    return _checked_tensor(adjacency).size(1)
+
+
+def _checked_tensor(adjacency: Any) -> Tensor:
+    """An edge list as it is, of whatever integer dtype."""
     if not isinstance(adjacency, Tensor) or adjacency.dim() != 2 or adjacency.size(0) != 2:
         shape = f" of shape {tuple(adjacency.shape)}" if isinstance(adjacency, Tensor) else ""
         raise InputError(
@@ -56,9 +79,7 @@ def to_edge_list(adjacency: Adjacency) -> EdgeList:
         )
     if adjacency.is_floating_point() or adjacency.dtype == torch.bool or adjacency.is_complex():
         raise InputError(f"expected edge_index of an integer dtype (got {adjacency.dtype})")
-    if isinstance(adjacency, EdgeIndex):
-        adjacency = adjacency.as_tensor()
-    return EdgeList(adjacency.long(), None)
+    return adjacency
 
 
 def with_value(adjacency: Any, value: Tensor) -> Any:
@@ -122,6 +143,18 @@ def checked_edge_list(
     return edges
 
 
+def is_recorded() -> bool:
+    """Whether operations are recorded: to be compiled, exported, traced or linearized."""
+    modes = (
+        torch._C._TorchDispatchModeKey
+    )  # Without a public name; of ``make_fx`` and fake tensors.
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or any(map(torch._C._get_dispatch_mode, (modes.PROXY, modes.FAKE)))
+    )
+
+
 def check_edges(
     edge_index: Tensor, num_sources: int, num_targets: int, device: torch.device
 ) -> None:
@@ -136,7 +169,7 @@ def check_edges(
             f"expected edges and features on one device (got {edge_index.device} and {device})"
         )
     # Looking at the values would break a compiled graph and stall an accelerator.
-    if torch.compiler.is_compiling() or edge_index.device.type != "cpu" or edge_index.numel() == 0:
+    if is_recorded() or edge_index.device.type != "cpu" or edge_index.numel() == 0:
         return
     for row, name, limit in ((0, "source", num_sources), (1, "target", num_targets)):
         low, high = (int(v) for v in edge_index[row].aminmax())

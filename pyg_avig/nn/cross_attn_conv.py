@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from operator import index as as_int
 from typing import Any, Optional
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
+from torch_geometric.nn.inits import reset
 from torch_geometric.nn.resolver import activation_resolver
 from torch_geometric.typing import OptTensor
-from torch_geometric.utils import degree
+from torch_geometric.utils import degree, is_torch_sparse_tensor
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import (
@@ -26,6 +28,7 @@ from pyg_avig.graphs.adjacency import (
 from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.ops import EdgeFeatures, cross_attention
 from pyg_avig.ops.affinity import get_affinity
+from pyg_avig.ops.cross_attention import forced_backend
 from pyg_avig.ops.reference import edge_weights, unit
 
 MAX_BETA = 100.0  # As Swin Transformer v2 bounds its logit scale.
@@ -51,6 +54,9 @@ class CrossAttnConv(MessagePassing):
     ``log_beta`` and bounded by 100 as in Swin Transformer v2, 1 at first; no bias on
     :math:`\mathbf{Q}, \mathbf{K}, \mathbf{V}`. Heads are our extension.
 
+    Any module may take the place of ``lin_query``, ``lin_key``, ``lin_value`` and ``lin_update``,
+    an adapter such as LoRA's above all. :func:`pyg_avig.ops.use_backend` forces a path.
+
     Args:
         in_channels: Size of each node feature, or -1 to take it from the first call;
             a tuple (source, target) for a bipartite graph.
@@ -75,7 +81,8 @@ class CrossAttnConv(MessagePassing):
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, F_{in})`, or
           :math:`((|\mathcal{V}_s|, F_s), (|\mathcal{V}_t|, F_t))` if bipartite, each with
-          a leading :math:`B` for :math:`B` sets of features on one graph; a graph, in any
+          a leading :math:`B` for :math:`B` sets of features on one graph, or without it a
+          sparse tensor; a graph, in any
           form of :data:`pyg_avig.graphs.Adjacency`; edge features
           :math:`(|\mathcal{E}|, D)` *(optional)*
         - **output:** :math:`(|\mathcal{V}_t|, H \cdot F_{out})`, or
@@ -105,6 +112,9 @@ class CrossAttnConv(MessagePassing):
     ) -> None:
         kwargs.setdefault("aggr", "add")
         super().__init__(node_dim=0, **kwargs)
+        in_channels = _ints("in_channels", in_channels)
+        out_channels, heads = _ints("out_channels", out_channels), _ints("heads", heads)
+        edge_dim = None if edge_dim is None else _ints("edge_dim", edge_dim)
         if heads < 1 or out_channels < 1:
             raise InputError(
                 f"heads and out_channels must be positive (got {heads} and {out_channels})"
@@ -153,9 +163,8 @@ class CrossAttnConv(MessagePassing):
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
         super().reset_parameters()
-        for linear in self.children():
-            if isinstance(linear, Linear):
-                linear.reset_parameters()
+        for name in _MAPS:
+            reset(getattr(self, name))
         torch.nn.init.constant_(self.log_beta, math.log(self.initial_beta))
 
     @property
@@ -201,19 +210,25 @@ class CrossAttnConv(MessagePassing):
                 source, target, edge_index, edge_attr, return_attention_weights
             )
 
-        query = self.lin_query(target).view(-1, self.heads, self.out_channels)
-        key = self.lin_key(source).view(-1, self.heads, self.out_channels)
-        value = self.lin_value(source).view(-1, self.heads, self.out_channels)
+        query = self.lin_query(target).unflatten(-1, (self.heads, self.out_channels))
+        key = self.lin_key(source).unflatten(-1, (self.heads, self.out_channels))
+        value = self.lin_value(source).unflatten(-1, (self.heads, self.out_channels))
 
         if self.edge_dim is None and edge_attr is not None:
             raise InputError("expected no edge_attr: the layer was made without edge_dim")
         by_edge = return_attention_weights or self._needs_edges()
+        if by_edge and forced_backend() not in (None, "edge_list"):
+            raise InputError(
+                f"backend {forced_backend()!r} cannot run here: somebody looks at single edges "
+                "(attention weights, hooks, explain, aggr, flow or an overridden method)"
+            )
         if by_edge or self.lin_edge is not None:
             edges, edge_attr = self._edges(edge_index, edge_attr, key.size(0), query.size(0))
         alpha = None
         if by_edge:
             if self.lin_edge is not None:
-                edge_attr = self.lin_edge(edge_attr).view(-1, self.heads, self.out_channels)
+                edge_attr = self.lin_edge(edge_attr)
+                edge_attr = edge_attr.unflatten(-1, (self.heads, self.out_channels))
             # edge_updater_type: (query: Tensor, key: Tensor, edge_attr: OptTensor)
             alpha = self.edge_updater(
                 edges,
@@ -244,7 +259,7 @@ class CrossAttnConv(MessagePassing):
         if self.normalize:
             out = out / self._degree(edge_index, query.size(0), out).view(-1, 1, 1)
         out = out.flatten(1) if self.concat else out.mean(1)
-        out = self.lin_update(torch.cat([target, out], -1))
+        out = self._update(target, out)
         if self.res is not None:
             out = out + self.res(target)
         if self.act is not None:
@@ -314,6 +329,17 @@ class CrossAttnConv(MessagePassing):
         alpha = F.dropout(alpha, self.dropout, self.training).to(value_j.dtype)
         return alpha.unsqueeze(-1) * value_j
 
+    def _update(self, target: Tensor, message: Tensor) -> Tensor:
+        """The linear map of the target's own feature beside its message."""
+        if not is_torch_sparse_tensor(target):
+            return self.lin_update(torch.cat([target, message], -1))
+        lin = self.lin_update
+        if not self._projects_plainly(lin) or lin.in_channels == -1:
+            return lin(torch.cat([target.to_dense(), message], -1))
+        # A sparse matrix cannot stand beside a dense one, but its product can be added.
+        own, others = lin.weight.split([target.size(-1), message.size(-1)], dim=1)
+        return F.linear(target, own) + F.linear(message, others, lin.bias)
+
     def _needs_edges(self) -> bool:
         """Whether somebody looks at, or changes, what passes along single edges."""
         return (
@@ -355,7 +381,7 @@ class CrossAttnConv(MessagePassing):
         num_edges = edges.size(1)
         if edge_attr is not None and edge_attr.dim() == 1:
             edge_attr = edge_attr.unsqueeze(-1)
-        width = self.lin_edge.in_channels
+        width = _in_channels(self.lin_edge)
         fits = edge_attr is not None and edge_attr.dim() == 2 and edge_attr.size(0) == num_edges
         if edge_attr is None or not fits or width not in (-1, edge_attr.size(1)):
             shape = None if edge_attr is None else tuple(edge_attr.shape)
@@ -414,10 +440,15 @@ class CrossAttnConv(MessagePassing):
             ("source", source, self.lin_key),
             ("target", target, self.lin_query),
         ):
-            if x.dim() not in (2, 3) or lin.in_channels not in (-1, x.size(-1)):
+            width = _in_channels(lin)
+            if x.dim() not in (2, 3) or width not in (-1, x.size(-1)):
                 raise InputError(
-                    f"expected {name} features of shape (N, {lin.in_channels}) or "
-                    f"(B, N, {lin.in_channels}) (got {tuple(x.shape)})"
+                    f"expected {name} features of shape (N, {width}) or (B, N, {width}) (got "
+                    f"{tuple(x.shape)})"
+                )
+            if x.dim() == 3 and is_torch_sparse_tensor(x):
+                raise InputError(
+                    f"expected sparse {name} features of shape (N, {width}) (got {tuple(x.shape)})"
                 )
             self._check_kind(f"{name} features", x)
         if source.shape[:-2] != target.shape[:-2]:
@@ -433,6 +464,23 @@ class CrossAttnConv(MessagePassing):
         )
 
 
+def _ints(name: str, value: Any) -> Any:
+    """An integer of any kind, NumPy's too, or several, as Python's."""
+    try:
+        return tuple(map(as_int, value)) if isinstance(value, tuple | list) else as_int(value)
+    except TypeError:
+        raise InputError(f"{name} must be of integers (got {value!r})") from None
+
+
+def _in_channels(linear: torch.nn.Module) -> int:
+    """The width that a linear map takes, whosever module it is; -1 if it does not say."""
+    for name in ("in_channels", "in_features"):
+        if isinstance(width := getattr(linear, name, None), int):
+            return width
+    return -1
+
+
+_MAPS = ("lin_query", "lin_key", "lin_value", "lin_update", "lin_edge", "res")
 _STAGES = ("edge_update", "message", "aggregate", "message_and_aggregate", "update")
 _EDGE_HOOKS = {
     f"_{stage}_forward_{kind}"

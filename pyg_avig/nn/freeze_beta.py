@@ -11,8 +11,8 @@ def freeze_beta(module: torch.nn.Module, frozen: bool = True) -> torch.nn.Module
     r"""Freeze (or thaw) every :math:`\beta` in and below a module.
 
     For fine-tuning: with a free :math:`\beta` AttentionViG loses 0.4 to 0.9 points of AP or
-    mIoU on the new task (its supplementary table 9). A frozen one gets no gradient; give the
-    optimiser only the parameters that have ``requires_grad``, or make it after freezing.
+    mIoU on the new task (its supplementary table 9). A frozen one gets no gradient, and one that it
+    has is forgotten: an optimiser moves whatever has a gradient, be it zero, by momentum and decay.
 
     Args:
         module: Any module with :class:`CrossAttnConv` layers.
@@ -24,4 +24,6 @@ def freeze_beta(module: torch.nn.Module, frozen: bool = True) -> torch.nn.Module
     for child in module.modules():
         if isinstance(child, CrossAttnConv):
             child.log_beta.requires_grad_(not frozen)
+            if frozen:
+                child.log_beta.grad = None
     return module

@@ -1,7 +1,7 @@
 """The operator on plain tensors: one function, several paths, one truth."""
 
 from pyg_avig.ops.affinity import affinity_names, register_affinity
-from pyg_avig.ops.cross_attention import backends, cross_attention, refusal
+from pyg_avig.ops.cross_attention import backends, cross_attention, refusal, use_backend
 from pyg_avig.ops.reference import EdgeFeatures
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "cross_attention",
     "refusal",
     "register_affinity",
+    "use_backend",
 ]

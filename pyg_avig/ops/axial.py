@@ -1,8 +1,8 @@
 r"""Cross-attention on a lattice, axis by axis, without edges.
 
-Where the stride :math:`K` divides an axis, its nodes fall into :math:`K` residue classes, and
-each class is a complete graph: the sum over neighbours is a batch of small dense products. Where
-it does not divide, the axis is one class whose edges are a circulant mask.
+The nodes along an axis of length :math:`S` with stride :math:`K` fall into :math:`\gcd(S, K)`
+residue classes, and the sum over neighbours is a batch of dense products within them. Where
+:math:`K` divides :math:`S` a class is a complete graph, else its edges are a circulant mask.
 
 On the CPU both products (:mod:`pyg_avig.ops.products`) read and write node features where they
 lie: small classes in kernels of ours (:mod:`pyg_avig.ops.kernels`), large ones through strided
@@ -14,6 +14,7 @@ finite spread further than along the edges.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 
@@ -25,8 +26,8 @@ from pyg_avig.errors import InputError
 from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.ops import kernels
 from pyg_avig.ops.affinity import get_affinity
-from pyg_avig.ops.products import Cosine, Spread
-from pyg_avig.ops.reference import full_precision, unit
+from pyg_avig.ops.products import cosine, spread
+from pyg_avig.ops.reference import full_precision
 
 # Members of a class up to which our kernel is faster than a matrix library (measured).
 SMALL = 16
@@ -48,22 +49,17 @@ def axial_attention(
         # Zero, but a function of its inputs, as their gradients may be asked for.
         nothing = query[:0].sum() + key[:0].sum() + value[:0].sum() + beta[:0].sum()
         return torch.zeros_like(value) + nothing.to(value.dtype)
-    # A compiler fuses plain permutations and products better than it could our views.
-    plain = value.device.type != "cpu" or torch.compiler.is_compiling()
     layout = _AxialLayout(axes, graph.batch_size)
     with full_precision(value.device):
         wide = torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
-        query, key = query.to(wide), key.to(wide)
-        similarity = _cosine(query, key, axes) if plain else Cosine.apply(layout, query, key)
+        similarity = cosine(layout, query.to(wide), key.to(wide))
         weights = _weights(similarity, axes, beta, affinity)
         weights = [F.dropout(weight, dropout).to(value.dtype) for weight in weights]
-        if plain:
-            return _messages(value, weights, axes)
-        return Spread.apply(layout, False, value, *weights)
+        return spread(layout, value, weights)
 
 
 def _weights(
-    similarity: tuple[Tensor, ...], axes: list[_Axis], beta: Tensor, affinity: str
+    similarity: list[Tensor], axes: list[_Axis], beta: Tensor, affinity: str
 ) -> list[Tensor]:
     """The weights along each axis, in the shape of its similarities; 0 where no edge is."""
     function, competes = get_affinity(affinity)
@@ -93,14 +89,19 @@ class _Axis:
     """
 
     def __init__(self, graph: AxialGraph, axis: int, heads: int, device: torch.device) -> None:
-        length, stride = graph.size[axis], graph.stride[axis]
-        divides = length % stride == 0
+        classes = num_classes(graph, axis)
         self.degree = graph.degrees[axis]
-        self.members = length // stride if divides else length
+        self.members = graph.size[axis] // classes
         self.before = graph.batch_size * math.prod(graph.size[:axis])
-        self.rest = (stride if divides else 1) * math.prod(graph.size[axis + 1 :])
+        self.rest = classes * math.prod(graph.size[axis + 1 :])
         self.heads = heads
-        self.mask = _class_mask(length, stride, device)
+        self.mask = _class_mask(self.members, graph.stride[axis] // classes, device)
+
+    def repeated(self, times: int) -> _Axis:
+        """The same axis of ``times`` as many heads."""
+        axis = copy.copy(self)
+        axis.heads *= times
+        return axis
 
     def to_classes(self, x: Tensor) -> Tensor:
         """Node features (B*N, heads, C) as (before, rest, heads, M, C)."""
@@ -172,6 +173,8 @@ class _Axis:
 class _AxialLayout:
     """The :class:`~pyg_avig.ops.products.Layout` of weights by axis and class."""
 
+    head_axis = 2
+
     def __init__(self, axes: list[_Axis], graphs: int) -> None:
         self.axes = axes
         self.graphs = graphs
@@ -205,6 +208,16 @@ class _AxialLayout:
             axis.spread(x, weight, transpose, out, add=n > 0)
         return out
 
+    def composed_pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        return [axis.to_classes(a) @ axis.to_classes(b).transpose(-1, -2) for axis in self.axes]
+
+    def composed_spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
+        sums = [
+            axis.to_nodes((w.transpose(-1, -2) if transpose else w) @ axis.to_classes(x))
+            for axis, w in zip(self.axes, weights, strict=True)
+        ]
+        return sum(sums[1:], start=sums[0])
+
     def ends(self, targets: Tensor, sources: Tensor) -> list[tuple[Tensor, Tensor]]:
         return [axis.ends(targets, sources) for axis in self.axes]
 
@@ -215,30 +228,15 @@ class _AxialLayout:
         ]
         return sum(sums[1:], start=sums[0])
 
+    def repeated(self, times: int) -> _AxialLayout:
+        return _AxialLayout([axis.repeated(times) for axis in self.axes], self.graphs)
+
     def _unflatten(self, weights: list[Tensor]) -> list[Tensor]:
         """(before, rest * heads, M, M) as (before, rest, heads, M, M)."""
         return [
             weight.unflatten(1, (axis.rest, axis.heads))
             for axis, weight in zip(self.axes, weights, strict=True)
         ]
-
-
-def _cosine(query: Tensor, key: Tensor, axes: list[_Axis]) -> tuple[Tensor, ...]:
-    """:class:`~pyg_avig.ops.products.Cosine` in plain operations."""
-    query, key = unit(query), unit(key)
-    return tuple(
-        (axis.to_classes(query) @ axis.to_classes(key).transpose(-1, -2)).clamp(-1, 1)
-        for axis in axes
-    )
-
-
-def _messages(value: Tensor, weights: list[Tensor], axes: list[_Axis]) -> Tensor:
-    """:class:`~pyg_avig.ops.products.Spread` in plain operations."""
-    sums = [
-        axis.to_nodes(weight @ axis.to_classes(value))
-        for axis, weight in zip(axes, weights, strict=True)
-    ]
-    return sum(sums[1:], start=sums[0])
 
 
 class _NodeNeighbors:
@@ -270,10 +268,26 @@ class _CountOnly(_NodeNeighbors):
     max = sum
 
 
-def _class_mask(length: int, stride: int, device: torch.device) -> Tensor:
+def num_classes(graph: AxialGraph, axis: int) -> int:
+    """The number of classes that the nodes along an axis fall into."""
+    length, stride = graph.size[axis], graph.stride[axis]
+    return stride if length % stride == 0 else math.gcd(length, stride)
+
+
+def num_links(graph: AxialGraph) -> int:
+    """The members of its classes that all nodes look at, edges or not."""
+    members = [
+        length // num_classes(graph, axis)
+        for axis, length in enumerate(graph.size)
+        if graph.degrees[axis] > 0
+    ]
+    return graph.num_nodes * sum(members)
+
+
+def _class_mask(members: int, stride: int, device: torch.device) -> Tensor:
     """Which members of a class a member receives from, (M, M)."""
-    if length % stride == 0:
-        return ~torch.eye(length // stride, dtype=torch.bool, device=device)
-    node = torch.arange(length, device=device)
-    hop = (node.view(-1, 1) - node) % length
+    if stride == 1:
+        return ~torch.eye(members, dtype=torch.bool, device=device)
+    node = torch.arange(members, device=device)
+    hop = (node.view(-1, 1) - node) % members
     return (hop > 0) & (hop % stride == 0)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.adjacency import Adjacency, check_size, checked_edge_list
+from pyg_avig.graphs.adjacency import (
+    Adjacency,
+    check_size,
+    checked_edge_list,
+    is_recorded,
+    num_edges,
+)
 from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.ops import axial, csr, reference
 from pyg_avig.ops.affinity import get_affinity
@@ -49,7 +57,8 @@ def cross_attention(
             D), projected and added to the key and value that each edge carries; edges in the order
             of the graph. C' is C then. Our extension of the paper.
         dropout: Probability of dropping a weight.
-        backend: ``None`` chooses; a name of :func:`backends` forces one.
+        backend: A name of :func:`backends` forces one; ``None`` takes that of :func:`use_backend`,
+            or else the cheapest.
 
     Returns:
         (N_target, heads, C'), in the dtype of ``value``. Similarity and weights are
@@ -63,8 +72,10 @@ def cross_attention(
     _check_shapes(query, key, value, beta, edge_features)
     check_size(graph, key.size(0), query.size(0))
     where = graph, query.device, edge_features is not None
+    backend = backend or forced_backend()
     if backend is None:
-        backend = next(name for name in _BACKENDS if refusal(name, *where) is None)
+        possible = [name for name in _BACKENDS if refusal(name, *where) is None]
+        backend = _cheapest(possible, graph, query.device, key[:1].numel() + value[:1].numel())
     elif (reason := refusal(backend, *where)) is not None:
         raise InputError(f"backend {backend!r} cannot run here: {reason}")
     args = [query, key, value, graph, beta, affinity, dropout]
@@ -74,8 +85,30 @@ def cross_attention(
 
 
 def backends() -> list[str]:
-    """The names of all backends, in the order in which they are tried."""
+    """The names of all backends."""
     return list(_BACKENDS)
+
+
+@contextmanager
+def use_backend(backend: str) -> Iterator[None]:
+    """Force a backend wherever none is given, in the layers of a model above all.
+
+    Args:
+        backend: A name of :func:`backends`. Where it cannot run, the call raises an
+            ``InputError`` that says why.
+    """
+    if backend not in _BACKENDS:
+        raise InputError(f"backend must be one of {backends()} (got {backend!r})")
+    token = _forced.set(backend)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def forced_backend() -> str | None:
+    """The backend of :func:`use_backend`, if there is one."""
+    return _forced.get()
 
 
 def refusal(
@@ -106,6 +139,40 @@ _BACKENDS: dict[str, Callable[..., Tensor]] = {
     "csr": csr.csr_attention,
     "edge_list": _edge_list,
 }
+_forced: ContextVar[str | None] = ContextVar("backend", default=None)
+
+
+class _Cost(NamedTuple):
+    """What a backend takes, forward and backward."""
+
+    call: float
+    """Microseconds of a call, beyond those that every backend takes."""
+    number: float
+    """Nanoseconds for each number of a key and value that a neighbour (a member of the class, in
+    :mod:`~pyg_avig.ops.axial`) brings to a node."""
+
+
+# Measured by `python -m benchmarks growth` (its rows of backends), on one thread. That of the edge
+# list is for few numbers; many, which no longer fit the cache, take two to three times as long.
+_COSTS = {"axial": _Cost(700, 0.5), "csr": _Cost(400, 1.5), "edge_list": _Cost(0, 3.5)}
+
+
+def _cheapest(possible: list[str], graph: Adjacency, device: torch.device, numbers: int) -> str:
+    """The backend that takes the least time for keys and values of so many numbers a node."""
+    if len(possible) == 1:
+        return possible[0]
+    # Of a program that is being recorded the sizes are not known, and other devices have not been
+    # measured: what a call costs is left aside there.
+    counted = device.type == "cpu" and not is_recorded()
+
+    def cost(name: str) -> float:
+        links = num_edges(graph)
+        if name == "axial" and isinstance(graph, AxialGraph):
+            links = axial.num_links(graph)
+        call = 1e3 * _COSTS[name].call / max(numbers, 1) if counted else 0
+        return call + _COSTS[name].number * links
+
+    return min(possible, key=cost)
 
 
 def _check_shapes(

@@ -1,8 +1,16 @@
 """The two products that cross-attention is made of, on any layout of the edges.
 
 *Pairs* takes the product of the two ends of each edge; *spread* sends weighted features along the
-edges and sums them up. Each is the other's gradient, so nothing of the size of edges times channels
-is ever held. A layout says where the weights lie and how to take both.
+edges and sums them up. Each is the other's gradient. A layout says where the weights lie and how to
+take both.
+
+:func:`pairs`, :func:`spread` and :func:`cosine` are differentiable in every way that PyTorch
+knows. The products of a layout run in kernels, or write where PyTorch could not follow, so their
+rules stand here, once for the kernels of all devices: reverse mode, any number of times, and
+``vmap``, for which several sets of features are nothing but more heads. What asks for more
+(:func:`_composed`) gets the same products composed of PyTorch's own operations.
+
+Backward keeps the precision of forward, whatever autocast is on around it.
 """
 
 from __future__ import annotations
@@ -12,10 +20,17 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+
+from pyg_avig.graphs.adjacency import is_recorded
+from pyg_avig.ops.reference import full_precision, held, unit
 
 
 class Layout(Protocol):
     """Where the weights of the edges lie, as one or several tensors."""
+
+    head_axis: int
+    """The axis of a tensor of weights along which the heads lie."""
 
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
         """The product of a target's row of a and a source's row of b, for each edge."""
@@ -29,6 +44,14 @@ class Layout(Protocol):
         """Weighted sums of sources' rows at the targets; transposed, the other way."""
         ...
 
+    def composed_pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        """:meth:`pairs` in operations that PyTorch differentiates."""
+        ...
+
+    def composed_spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
+        """:meth:`spread` in operations that PyTorch differentiates."""
+        ...
+
     def ends(self, targets: Tensor, sources: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Values (N, heads) of both ends of the edges, broadcastable to each weight tensor."""
         ...
@@ -37,9 +60,60 @@ class Layout(Protocol):
         """Sums of weights at the targets, (N, heads); at the sources if transposed."""
         ...
 
+    def repeated(self, times: int) -> Layout:
+        """The same layout for ``times`` as many heads."""
+        ...
 
-class Pairs(torch.autograd.Function):
-    """:meth:`Layout.pairs`, differentiable any number of times."""
+
+def pairs(layout: Layout, a: Tensor, b: Tensor) -> list[Tensor]:
+    """:meth:`Layout.pairs`, differentiable."""
+    return layout.composed_pairs(a, b) if _composed(a, b) else list(_Pairs.apply(layout, a, b))
+
+
+def spread(layout: Layout, x: Tensor, weights: list[Tensor], transpose: bool = False) -> Tensor:
+    """:meth:`Layout.spread`, differentiable."""
+    if _composed(x, *weights):
+        return layout.composed_spread(x, weights, transpose)
+    return _Spread.apply(layout, transpose, x, *weights)
+
+
+def cosine(layout: Layout, query: Tensor, key: Tensor) -> list[Tensor]:
+    """The cosine of the two ends of each edge, differentiable."""
+    if _composed(query, key):
+        return [held(product) for product in layout.composed_pairs(unit(query), unit(key))]
+    return list(_Cosine.apply(layout, query, key))
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` of equally many axes, whose backward keeps the precision of forward."""
+    return a @ b if _composed(a, b) else _MatMul.apply(a, b)
+
+
+def in_transform() -> bool:
+    """Whether a transform of ``torch.func`` runs, so that no value can be looked at."""
+    # There is no public way to ask; PyTorch's own autograd functions ask so at every call.
+    return torch._C._are_functorch_transforms_active()
+
+
+def _composed(*tensors: Tensor) -> bool:
+    """Whether PyTorch's own operations are to be taken.
+
+    On a device without kernels; in a program that is being compiled, exported or traced, where they
+    are fused, and run anywhere; in forward mode, as PyTorch differentiates a tangent of a function
+    of ours no second time, without a word; and in the batched gradients of
+    ``torch.autograd.grad``, which leave functions of ours aside.
+    """
+    return (
+        tensors[0].device.type != "cpu"
+        or is_recorded()
+        # Neither of these has a public name.
+        or forward_ad._current_level >= 0
+        or any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))
+    )
+
+
+class _Pairs(torch.autograd.Function):
+    """:meth:`Layout.pairs`."""
 
     @staticmethod
     def forward(layout: Layout, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
@@ -53,15 +127,21 @@ class Pairs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
-        return (
-            None,
-            Spread.apply(ctx.layout, False, b, *grads) if ctx.needs_input_grad[1] else None,
-            Spread.apply(ctx.layout, True, a, *grads) if ctx.needs_input_grad[2] else None,
-        )
+        with full_precision(a.device):
+            return (
+                None,
+                spread(ctx.layout, b, list(grads)) if ctx.needs_input_grad[1] else None,
+                spread(ctx.layout, a, list(grads), True) if ctx.needs_input_grad[2] else None,
+            )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, layout: Layout, *ab: Tensor) -> tuple:
+        many = (_as_heads(x, dim, info.batch_size) for x, dim in zip(ab, in_dims[1:], strict=True))
+        return _as_sets(_Pairs.apply(layout.repeated(info.batch_size), *many), layout, info)
 
 
-class Spread(torch.autograd.Function):
-    """:meth:`Layout.spread`, differentiable any number of times."""
+class _Spread(torch.autograd.Function):
+    """:meth:`Layout.spread`."""
 
     @staticmethod
     def forward(layout: Layout, transpose: bool, x: Tensor, *weights: Tensor) -> Tensor:
@@ -75,16 +155,30 @@ class Spread(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
-        grad_x, grad_weights = None, [None] * len(weights)
-        if ctx.needs_input_grad[2]:
-            grad_x = Spread.apply(ctx.layout, not ctx.transpose, grad, *weights)
-        if any(ctx.needs_input_grad[3:]):
-            ends = (x, grad) if ctx.transpose else (grad, x)
-            grad_weights = Pairs.apply(ctx.layout, *ends)
+        grad_x: Tensor | None = None
+        grad_weights: list = [None] * len(weights)
+        with full_precision(x.device):
+            if ctx.needs_input_grad[2]:
+                grad_x = spread(ctx.layout, grad, weights, not ctx.transpose)
+            if any(ctx.needs_input_grad[3:]):
+                ends = (x, grad) if ctx.transpose else (grad, x)
+                grad_weights = pairs(ctx.layout, *ends)
         return None, None, grad_x, *grad_weights
 
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple, layout: Layout, transpose: bool, x: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, int]:
+        many = (
+            _as_heads(weight, dim, info.batch_size, layout.head_axis)
+            for weight, dim in zip(weights, in_dims[3:], strict=True)
+        )
+        x = _as_heads(x, in_dims[2], info.batch_size)
+        out = _Spread.apply(layout.repeated(info.batch_size), transpose, x, *many)
+        return out.unflatten(1, (info.batch_size, -1)), 1
 
-class Cosine(torch.autograd.Function):
+
+class _Cosine(torch.autograd.Function):
     """The cosine of the two ends of each edge, without normalised copies of the features."""
 
     @staticmethod
@@ -111,20 +205,64 @@ class Cosine(torch.autograd.Function):
             (query, key, scales[0], False),
             (key, query, scales[1], True),
         ):
-            grad = Spread.apply(ctx.layout, transpose, other, *products)
+            with full_precision(x.device):
+                grad = spread(ctx.layout, other, products, transpose)
             # What lies along a vector does not change its direction.
             along = ctx.layout.sums(radial, transpose) * scale.square()
             found.append(torch.addcmul(grad, x, along.unsqueeze(-1), value=-1))
         return tuple(found)
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, layout: Layout, *ends: Tensor) -> tuple:
+        many = (
+            _as_heads(x, dim, info.batch_size) for x, dim in zip(ends, in_dims[1:], strict=True)
+        )
+        return _as_sets(_Cosine.apply(layout.repeated(info.batch_size), *many), layout, info)
+
+
+class _MatMul(torch.autograd.Function):
+    """:func:`matmul`."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> Tensor:
+        return a @ b
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = ctx.saved_tensors
+        with full_precision(a.device):
+            return matmul(grad, b.transpose(-1, -2)), matmul(a.transpose(-1, -2), grad)
+
+
+def _as_heads(x: Tensor, dim: int | None, sets: int, axis: int = 1) -> Tensor:
+    """Several sets of features, or of weights, as so many times the heads, along ``axis``."""
+    x = x.movedim(dim, axis) if dim is not None else _repeat(x, axis, sets)
+    return x.flatten(axis, axis + 1)
+
+
+def _repeat(x: Tensor, axis: int, times: int) -> Tensor:
+    return x.unsqueeze(axis).expand(*x.shape[:axis], times, *x.shape[axis:])
+
+
+def _as_sets(weights: tuple[Tensor, ...], layout: Layout, info: Any) -> tuple[tuple, tuple]:
+    """The weights of :func:`_as_heads` taken apart again, and where their sets lie."""
+    axis = layout.head_axis
+    sets = tuple(weight.unflatten(axis, (info.batch_size, -1)) for weight in weights)
+    return sets, (axis,) * len(sets)
+
 
 def inverse_length(x: Tensor) -> Tensor:
     """One over the length of each vector, (N, heads); 0 for a zero vector."""
     length = torch.linalg.vector_norm(x, dim=-1)
-    zero = length == 0
-    return length.masked_fill(zero, 1).reciprocal().masked_fill(zero, 0)
+    return length.masked_fill(length == 0, torch.inf).reciprocal()
 
 
 # PyTorch asks for it at every call, and is slow to find it.
-for _forward in (Pairs.forward, Spread.forward, Cosine.forward):
+for _forward in (_Pairs.forward, _Spread.forward, _Cosine.forward, _MatMul.forward):
     _forward.__signature__ = inspect.signature(_forward)  # type: ignore[union-attr]

@@ -24,8 +24,15 @@ def unit(x: Tensor) -> Tensor:
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    zero = length == 0
-    return (x / length.masked_fill(zero, 1)).masked_fill(zero, 0)
+    return x / length.masked_fill(length == 0, torch.inf)
+
+
+def held(cosine: Tensor) -> Tensor:
+    """Cosines held to [-1, 1], where rounding may pass; their derivatives are left as they are.
+
+    A bare ``clamp`` would cut the derivatives of parallel vectors, of which the second is not zero.
+    """
+    return cosine + (cosine.clamp(-1, 1) - cosine).detach()
 
 
 def full_precision(device: torch.device) -> AbstractContextManager:
@@ -82,7 +89,7 @@ def edge_weights(
         (E, heads).
     """
     with full_precision(query_i.device):
-        similarity = (query_i * key_j).sum(-1).clamp(-1, 1)  # Rounding may pass them.
+        similarity = held((query_i * key_j).sum(-1))
         return get_affinity(affinity).function(
             similarity, beta.to(similarity.dtype), EdgeNeighbors(index, num_targets)
         )

@@ -3,7 +3,7 @@ import torch
 from torch_geometric import EdgeIndex
 
 from pyg_avig import AxialGraph, InputError
-from pyg_avig.graphs.adjacency import check_edges, check_size, to_edge_list, with_value
+from pyg_avig.graphs.adjacency import check_edges, check_size, num_edges, to_edge_list, with_value
 
 EDGES = torch.tensor([[3, 1, 0, 2], [0, 0, 2, 1]])
 
@@ -47,6 +47,13 @@ def test_edge_lists_keep_their_order(edges):
     assert value is None
 
 
+def test_edges_are_counted():
+    sparse = matrix(), matrix().to_sparse_csr(), matrix().to_sparse_csc()
+    index = EdgeIndex(EDGES, sparse_size=(4, 3))
+    for adjacency in (EDGES, EDGES.int(), index, AxialGraph((2, 3)), *sparse):
+        assert num_edges(adjacency) == to_edge_list(adjacency).edge_index.size(1)
+
+
 def test_lattices_give_their_edges():
     graph = AxialGraph((2, 3))
     assert to_edge_list(graph).edge_index is graph.edge_index
@@ -64,8 +71,9 @@ def test_lattices_give_their_edges():
     ],
 )
 def test_what_is_no_adjacency_is_refused(adjacency, message):
-    with pytest.raises(InputError, match=message):
-        to_edge_list(adjacency)
+    for read in (to_edge_list, num_edges):
+        with pytest.raises(InputError, match=message):
+            read(adjacency)
 
 
 def test_uncoalesced_matrices_are_refused_and_left_alone():

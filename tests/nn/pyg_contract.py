@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -516,6 +517,93 @@ def gradients(make):
         return torch.func.functional_call(conv, dict(zip(names, values, strict=True)), (x, EDGES))
 
     assert torch.autograd.gradcheck(call, (x1().double().requires_grad_(), *conv.parameters()))
+
+
+@row("`torch.func.vmap`: features, ensembles, gradients of each sample")
+def vmap(make):
+    convs = [make(8, 4, heads=2) for _ in range(3)]
+    several = torch.stack([x1(), 2 * x1() + 1, x1().flip(0)])
+    mapped = torch.func.vmap(lambda x: convs[0](x, EDGES))(several)
+    close(mapped, torch.stack([convs[0](x, EDGES) for x in several]))
+
+    def call(parameters, x):
+        return torch.func.functional_call(convs[0], parameters, (x, EDGES))
+
+    parameters, _ = torch.func.stack_module_state(convs)
+    outs = torch.func.vmap(call, (0, None))(parameters, x1())
+    close(outs, torch.stack([conv(x1(), EDGES) for conv in convs]))
+
+    gradient = torch.func.grad(lambda *args: call(*args).square().sum())
+    own = dict(convs[0].named_parameters())
+    found = torch.func.vmap(gradient, (None, 0))(own, several)
+    for n, x in enumerate(several):
+        expected = torch.autograd.grad(convs[0](x, EDGES).square().sum(), own.values())
+        for name, grad in zip(own, expected, strict=True):
+            close(found[name][n], grad, atol=1e-4)
+
+
+@row("... `jvp`, `jacrev`, `jacfwd`, `hessian`")
+def jacobians(make):
+    conv = make(8, 4).double()
+    x = x1().double()
+
+    def call(x):
+        return conv(x, EDGES).square()
+
+    expected = torch.autograd.functional.jacobian(call, x)
+    for transform in (torch.func.jacrev, torch.func.jacfwd):
+        close(transform(call)(x), expected)
+    tangent = torch.ones_like(x)
+    close(torch.func.jvp(call, (x,), (tangent,))[1], expected.sum((-1, -2)))
+    second = torch.autograd.functional.hessian(lambda x: call(x).sum(), x)
+    close(torch.func.hessian(lambda x: call(x).sum())(x), second)
+
+
+@row("`jacobian(vectorize=True)`, `hessian(vectorize=True)`")
+def vectorized(make):
+    conv = make(8, 4).double()
+    x = x1().double()
+
+    def call(x):
+        return conv(x, EDGES).square()
+
+    expected = torch.autograd.functional.jacobian(call, x)
+    for strategy in ("reverse-mode", "forward-mode"):
+        close(
+            torch.autograd.functional.jacobian(call, x, vectorize=True, strategy=strategy), expected
+        )
+    scalar = torch.autograd.functional.hessian
+    second = scalar(lambda x: call(x).sum(), x)
+    close(scalar(lambda x: call(x).sum(), x, vectorize=True), second)
+
+
+@row("`torch.jit.trace`, run on another graph")
+def traces(make):
+    conv = make(8, 4).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # Of checks of shapes.
+        traced = torch.jit.trace(conv, (x1(), EDGES))
+    close(traced(*other_graph()), conv(*other_graph()))
+
+
+@row("sparse `x` (COO), forward and backward")
+def sparse_features(make):
+    conv = make(8, 4)
+    x = x1().relu()
+    found = []
+    for features in (x.to_sparse(), x):
+        conv.zero_grad()
+        out = conv(features, EDGES)
+        out.square().sum().backward()
+        found.append([out, *[p.grad for p in conv.parameters() if p.grad is not None]])
+    for a, b in zip(*found, strict=True):
+        close(a, b, atol=1e-5)
+
+
+@row("NumPy integers as sizes")
+def numpy_sizes(make):
+    conv = make(np.int64(8), np.int32(4), heads=np.int64(2))
+    assert conv(x1(), EDGES).shape == (4, 8)
 
 
 def maker(cls):

@@ -2,7 +2,9 @@ import copy
 import io
 import math
 import pickle
+import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +13,7 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 
 from pyg_avig import AxialGraph, CrossAttnConv, InputError, freeze_beta
-from pyg_avig.ops import cross_attention
+from pyg_avig.ops import cross_attention, use_backend
 
 EDGES = torch.tensor([[0, 1, 2, 3, 3, 2], [0, 0, 1, 1, 0, 3]])
 LATTICE = AxialGraph((2, 3), (1, 2), batch_size=2)
@@ -248,6 +250,7 @@ def test_other_aggregations_and_overridden_messages_are_respected():
         ({"beta": 101.0}, "beta must lie in"),
         ({"beta": True}, "beta must lie in"),
         ({"affinity": "cosine"}, "affinity must be one of"),
+        ({"heads": 2.0}, r"heads must be of integers .got 2.0"),
         ({"heads": 0}, "heads and out_channels must be positive .got 0 and 4"),
         ({"dropout": 1.5}, "dropout must lie in"),
         ({"aggr": ["sum", "max"]}, "aggr must be one aggregation"),
@@ -379,6 +382,199 @@ def test_freeze_beta():
     assert frozen == {"0.log_beta", "1.0.log_beta"}
     freeze_beta(model, frozen=False)
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_a_frozen_beta_stays_where_it_is():
+    conv, x = CrossAttnConv(3, 4), torch.randn(4, 3)
+    optimizer = torch.optim.AdamW(conv.parameters(), lr=0.1, weight_decay=0.1)
+
+    def step():
+        optimizer.zero_grad(set_to_none=False)
+        conv(x, EDGES).square().sum().backward()
+        optimizer.step()
+
+    with torch.no_grad():
+        conv.log_beta.fill_(0.5)
+    step()
+    freeze_beta(conv)
+    before = conv.log_beta.clone()
+    step()
+    assert torch.equal(conv.log_beta, before)
+
+
+class Adapter(torch.nn.Module):
+    """As LoRA adds one to a linear map."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base
+        self.down = torch.nn.Linear(base.in_channels, 2, bias=False)
+        self.up = torch.nn.Linear(2, base.out_channels, bias=False)
+
+    def forward(self, x):
+        return self.base(x) + self.up(self.down(x))
+
+
+@pytest.mark.parametrize("graph", [EDGES, AxialGraph((2, 2))], ids=["edges", "lattice"])
+@pytest.mark.parametrize("name", ["lin_query", "lin_key", "lin_value", "lin_update", "res"])
+def test_any_module_in_the_place_of_a_linear_map(name, graph):
+    conv = CrossAttnConv(5, 4, heads=2, residual=True)
+    plain = copy.deepcopy(conv)
+    adapter = Adapter(getattr(conv, name))
+    setattr(conv, name, adapter)
+    with torch.no_grad():
+        getattr(plain, name).weight += adapter.up.weight @ adapter.down.weight
+    x = torch.randn(4, 5)
+    out = conv(x, graph)
+    torch.testing.assert_close(out, plain(x, graph))
+    weighted, _ = conv(x, graph, return_attention_weights=True)
+    torch.testing.assert_close(weighted, out)
+    out.sum().backward()
+    assert all(p.grad is not None for p in conv.parameters())
+    conv.reset_parameters()
+    setattr(conv, name, torch.nn.Linear(adapter.base.in_channels, adapter.base.out_channels))
+    assert conv(x, graph).shape == (4, 8)
+    if name in ("lin_query", "lin_key"):
+        with pytest.raises(InputError, match=r"shape \(N, 5\).*got \(4, 6\)"):
+            conv(torch.randn(4, 6), graph)
+
+
+def test_an_adapter_in_the_place_of_the_map_of_edge_features():
+    conv = CrossAttnConv(5, 4, heads=2, edge_dim=3)
+    plain = copy.deepcopy(conv)
+    conv.lin_edge = adapter = Adapter(conv.lin_edge)
+    with torch.no_grad():
+        plain.lin_edge.weight += adapter.up.weight @ adapter.down.weight
+    x, edge_attr = torch.randn(4, 5), torch.randn(6, 3)
+    torch.testing.assert_close(conv(x, EDGES, edge_attr), plain(x, EDGES, edge_attr))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse (CSR tensor support|invariant checks):UserWarning")
+@pytest.mark.parametrize(
+    "options", [{}, {"residual": True}, {"heads": 3, "concat": False}], ids=str
+)
+def test_sparse_features_equal_dense_ones(options):
+    conv, lazy = CrossAttnConv((5, 6), 4, **options), CrossAttnConv((-1, -1), 4, **options)
+    source, target = torch.randn(4, 5).relu(), torch.randn(3, 6).relu()
+    edges = torch.tensor([[0, 1, 2, 3], [0, 0, 1, 1]])
+    lazy((source.to_sparse(), target.to_sparse()), edges)
+    lazy.load_state_dict(conv.state_dict())
+    adapted = copy.deepcopy(conv)
+    adapted.lin_update = torch.nn.Sequential(adapted.lin_update)
+    expected = conv((source, target), edges)
+    gradients = torch.autograd.grad(expected.square().sum(), list(conv.parameters()))
+    for x in (
+        (source.to_sparse(), target.to_sparse()),
+        (source.to_sparse_csr(), target.to_sparse_csr()),
+        (source.to_sparse(), target),
+        (source, target.to_sparse()),
+    ):
+        out = conv(x, edges)
+        torch.testing.assert_close(out, expected)
+        found = torch.autograd.grad(out.square().sum(), list(conv.parameters()))
+        for a, b in zip(found, gradients, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+        for other in (lazy, adapted):
+            torch.testing.assert_close(other(x, edges), expected)
+        weighted, _ = conv(x, edges, return_attention_weights=True)
+        torch.testing.assert_close(weighted, expected)
+    several = torch.stack([source, source]).to_sparse(), torch.stack([target, target]).to_sparse()
+    with pytest.raises(InputError, match=r"sparse source features of shape \(N, 5\)"):
+        conv(several, edges)
+
+
+def test_integers_of_numpy():
+    conv = CrossAttnConv(
+        (np.int64(5), np.int32(6)), np.int16(4), heads=np.uint8(2), edge_dim=np.int64(3)
+    )
+    same = CrossAttnConv((5, 6), 4, heads=2, edge_dim=3)
+    assert str(conv) == str(same) == "CrossAttnConv((5, 6), 4, heads=2)"
+    assert all(
+        type(n) is int for n in (*conv.in_channels, conv.out_channels, conv.heads, conv.edge_dim)
+    )
+    conv.load_state_dict(same.state_dict())
+
+
+NOBODY = torch.empty(2, 0, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"normalize": True}, {"affinity": "softmax"}, {"edge_dim": 2}], ids=str
+)
+@pytest.mark.parametrize(
+    ("shape", "graph"),
+    [
+        ((0, 5), NOBODY),
+        ((0, 5), AxialGraph((2, 2), batch_size=0)),
+        ((0, 4, 5), EDGES),
+        ((0, 4, 5), AxialGraph((2, 2))),
+        ((3, 0, 5), NOBODY),
+        ((3, 0, 5), AxialGraph((2, 2), batch_size=0)),
+        ((1, 4, 5), EDGES),
+    ],
+)
+def test_batches_of_nothing(shape, graph, options):
+    conv = CrossAttnConv(5, 4, **options)
+    edges = graph.edge_index if isinstance(graph, AxialGraph) else graph
+    edge_attr = torch.randn(edges.size(1), 2) if "edge_dim" in options else None
+    x = torch.randn(shape, requires_grad=True)
+    out = conv(x, graph, edge_attr)
+    assert out.shape == (*shape[:-1], 4)
+    out.sum().backward()
+    assert x.grad.shape == x.shape
+    out, (index, alpha) = conv(x, graph, edge_attr, return_attention_weights=True)
+    assert out.shape == (*shape[:-1], 4)
+    assert index.size(1) == alpha.size(-2)
+
+
+def test_a_forced_backend_that_cannot_run_says_why():
+    conv, x = CrossAttnConv(3, 4), torch.randn(4, 3)
+    expected = conv(x, AxialGraph((2, 2)))
+    for backend in ("axial", "edge_list"):
+        with use_backend(backend):
+            torch.testing.assert_close(conv(x, AxialGraph((2, 2))), expected)
+    with use_backend("axial"):
+        with pytest.raises(InputError, match="'axial' cannot run here: it takes an AxialGraph"):
+            conv(x, EDGES)
+        with pytest.raises(InputError, match="'axial' cannot run here.*single edges"):
+            conv(x, AxialGraph((2, 2)), return_attention_weights=True)
+    with use_backend("edge_list"):
+        conv(x, EDGES, return_attention_weights=True)
+
+
+def test_a_compiled_layer_follows_the_forced_backend():
+    conv, x, graph = CrossAttnConv(3, 4), torch.randn(4, 3), AxialGraph((2, 2))
+    torch._dynamo.reset()
+    compiled = torch.compile(conv, fullgraph=True, backend="aot_eager")
+    expected = conv(x, graph)
+    for backend in ("axial", "edge_list", "axial"):
+        with use_backend(backend):
+            torch.testing.assert_close(compiled(x, graph), expected)
+
+
+@pytest.mark.parametrize("graph", [EDGES, AxialGraph((2, 2))], ids=["edges", "lattice"])
+def test_a_traced_layer_runs_on_other_features(graph):
+    conv = CrossAttnConv(3, 4, heads=2, normalize=True).eval()
+
+    class Fixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, x):
+            return self.conv(x, graph)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # Of checks of shapes.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        traced = torch.jit.trace(Fixed(), torch.randn(4, 3))
+        buffer = io.BytesIO()
+        torch.jit.save(traced, buffer)
+        buffer.seek(0)
+        loaded = torch.jit.load(buffer)
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(loaded(x), conv(x, graph))
 
 
 @pytest.mark.parametrize(

@@ -179,9 +179,9 @@ def test_the_kernels_are_operators_of_pytorch(dtype):
 def test_flops_are_those_of_the_matrix_products():
     graph = AxialGraph((6, 4), 2, batch_size=3)  # Classes of 3 and 2 nodes.
     x = torch.randn(graph.num_nodes, 2, 5)
-    for g, products in ((graph, 72 * (3 + 2)), (graph.edge_index, graph.num_edges)):
+    for backend, products in (("axial", 72 * (3 + 2)), ("csr", graph.num_edges)):
         with FlopCounterMode(display=False) as counter:
-            cross_attention(x, x, x, g, torch.ones(2))
+            cross_attention(x, x, x, graph, torch.ones(2), backend=backend)
         assert counter.get_total_flops() == 2 * 2 * products * 2 * 5
 
 

@@ -1,0 +1,272 @@
+"""What PyTorch's transforms make of the operator, on every path."""
+
+import pytest
+import torch
+from torch import func
+from torch.autograd import forward_ad, functional, gradcheck, gradgradcheck
+from torch.utils._pytree import tree_flatten
+from torch.utils.checkpoint import checkpoint
+
+from pyg_avig import AxialGraph, InputError
+from pyg_avig.ops import EdgeFeatures, affinity_names, cross_attention, refusal
+
+EDGES = torch.tensor([[0, 1, 2, 2, 0], [1, 1, 1, 0, 3]])
+BETA = torch.tensor([0.7, 2.5], dtype=torch.double)
+
+
+@pytest.fixture(autouse=True, params=["axial", "axial without kernels", "csr", "edge_list"])
+def path(request, monkeypatch):
+    """A backend and a graph of four nodes."""
+    if request.param == "axial without kernels":
+        monkeypatch.setattr("pyg_avig.ops.kernels.library", lambda: None)
+    backend = request.param.split()[0]
+    graph = AxialGraph((2, 2)) if backend == "axial" else EDGES
+    if (reason := refusal(backend, graph)) is not None:
+        pytest.skip(reason)
+    return backend, graph
+
+
+@pytest.fixture
+def call(path):
+    """The operator on the path, of query, key, value and beta."""
+    backend, graph = path
+
+    def call(query, key, value, beta=BETA, affinity="exponential"):
+        return cross_attention(query, key, value, graph, beta, affinity, backend=backend)
+
+    return call
+
+
+@pytest.fixture
+def truth(path):
+    """The operator over the edge list."""
+    graph = path[1]
+
+    def truth(query, key, value, beta=BETA, affinity="exponential"):
+        return cross_attention(query, key, value, graph, beta, affinity, backend="edge_list")
+
+    return truth
+
+
+def random(*sets):
+    return [torch.randn(*sets, 4, 2, 3, dtype=torch.double) for _ in range(3)]
+
+
+def same(found, expected):
+    found, expected = tree_flatten(found)[0], tree_flatten(expected)[0]
+    assert len(found) == len(expected) > 0
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+TRANSFORMS = {
+    "jacrev": func.jacrev,
+    "jacfwd": func.jacfwd,
+    "hessian": func.hessian,
+    "jacfwd of jacfwd": lambda f, **args: func.jacfwd(func.jacfwd(f, **args), **args),
+    "jacrev of jacfwd": lambda f, **args: func.jacrev(func.jacfwd(f, **args), **args),
+    "jacrev of jacrev": lambda f, **args: func.jacrev(func.jacrev(f, **args), **args),
+}
+
+
+@pytest.mark.parametrize("affinity", affinity_names())
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_jacobians_and_hessians(call, truth, name, affinity):
+    def scalar(f):
+        return lambda *x: f(*x, affinity=affinity).square().sum()
+
+    inputs = (*random(), BETA)
+    everything = {"argnums": (0, 1, 2, 3)}
+    found = TRANSFORMS[name](scalar(call), **everything)(*inputs)
+    # The truth by reverse mode alone, without torch.func.
+    first = torch.autograd.functional.jacobian
+    expected = (first if name in ("jacrev", "jacfwd") else functional.hessian)(
+        scalar(truth), inputs
+    )
+    same(found, expected)
+
+
+@pytest.mark.parametrize("affinity", affinity_names())
+def test_vmap_over_features(call, truth, affinity):
+    query, key, value = random(5)
+
+    def one_by_one(*in_dims):
+        parts = [
+            [
+                x[i] if dim == 0 else x[0]
+                for x, dim in zip((query, key, value), in_dims, strict=True)
+            ]
+            for i in range(5)
+        ]
+        return torch.stack([truth(*part, affinity=affinity) for part in parts])
+
+    for in_dims in ((0, 0, 0), (0, None, None), (None, 0, None), (None, None, 0)):
+        given = [
+            x if dim == 0 else x[0] for x, dim in zip((query, key, value), in_dims, strict=True)
+        ]
+        mapped = func.vmap(lambda *x: call(*x, affinity=affinity), in_dims)
+        same(mapped(*given), one_by_one(*in_dims))
+
+
+def test_vmap_over_any_axis_in_any_depth(call, truth):
+    query, key, value = random(5)
+    moved = func.vmap(call, in_dims=(1, 2, -1), out_dims=1)
+    inputs = query.movedim(0, 1), key.movedim(0, 2), value.movedim(0, -1)
+    same(moved(*inputs), torch.stack([truth(*x) for x in zip(query, key, value, strict=True)], 1))
+    pairs = func.vmap(func.vmap(call, in_dims=(0, None, None)), in_dims=(None, 0, None))
+    expected = torch.stack([torch.stack([truth(q, k, value[0]) for q in query]) for k in key])
+    same(pairs(query, key, value[0]), expected)
+
+
+def test_gradients_of_each_sample(call, truth):
+    def gradients(f):
+        return func.grad(lambda *x: f(*x).square().sum(), argnums=(0, 1, 2, 3))
+
+    query, key, value = random(5)
+    found = func.vmap(gradients(call), in_dims=(0, None, 0, None))(query, key[0], value, BETA)
+    expected = [
+        torch.stack(x)
+        for x in zip(
+            *(gradients(truth)(q, key[0], v, BETA) for q, v in zip(query, value, strict=True)),
+            strict=True,
+        )
+    ]
+    same(found, expected)
+
+
+def test_vjp_and_jvp(call, truth):
+    inputs, tangents = (*random(), BETA), (*random(), torch.ones_like(BETA))
+    same(func.jvp(call, inputs, tangents), func.jvp(truth, inputs, tangents))
+    (out, found), (_, expected) = func.vjp(call, *inputs), func.vjp(truth, *inputs)
+    same(found(torch.ones_like(out)), expected(torch.ones_like(out)))
+
+
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning")
+def test_linearize_equals_jvp(call, path):
+    inputs, tangents = tuple(random()), tuple(random())
+    if path[0] == "csr":
+        with pytest.raises(InputError, match="traced program"):
+            func.linearize(call, *inputs)
+    else:
+        out, pushforward = func.linearize(call, *inputs)
+        same((out, pushforward(*tangents)), func.jvp(call, inputs, tangents))
+
+
+@pytest.mark.parametrize("strategy", ["reverse-mode", "forward-mode"])
+def test_vectorized_jacobian(call, truth, strategy):
+    inputs = (*random(), BETA)
+    found = functional.jacobian(call, inputs, vectorize=True, strategy=strategy)
+    same(found, functional.jacobian(truth, inputs))
+
+
+@pytest.mark.parametrize("strategy", ["reverse-mode", "forward-mode"])
+def test_vectorized_hessian(call, truth, strategy):
+    inputs = (*random(), BETA)
+    found = functional.hessian(
+        lambda *x: call(*x).square().sum(),
+        inputs,
+        vectorize=True,
+        outer_jacobian_strategy=strategy,
+    )
+    same(found, functional.hessian(lambda *x: truth(*x).square().sum(), inputs))
+
+
+def test_batched_gradients(call):
+    inputs = [x.requires_grad_() for x in random()]
+    out = call(*inputs)
+    several = torch.randn(6, *out.shape, dtype=out.dtype)
+    found = torch.autograd.grad(out, inputs, several, is_grads_batched=True, retain_graph=True)
+    one_by_one = [torch.autograd.grad(out, inputs, g, retain_graph=True) for g in several]
+    same(found, [torch.stack(x) for x in zip(*one_by_one, strict=True)])
+
+
+def test_every_mode_of_autograd_agrees(call):
+    inputs = [x.requires_grad_() for x in (*random(), BETA.clone())]
+    assert gradcheck(
+        call,
+        inputs,
+        check_forward_ad=True,
+        check_batched_grad=True,
+        check_batched_forward_grad=True,
+    )
+    assert gradgradcheck(
+        call, inputs, check_fwd_over_rev=True, check_rev_over_rev=True, check_batched_grad=True
+    )
+
+
+def test_a_tangent_of_gradients_whose_forward_is_past(call):
+    inputs = [x.requires_grad_() for x in random()]
+    out = call(*inputs)
+    primal, tangent = torch.randn(2, *out.shape, dtype=out.dtype)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(primal, tangent)
+        grads = torch.autograd.grad(out, inputs, dual, retain_graph=True)
+        found = [forward_ad.unpack_dual(grad).tangent for grad in grads]
+    same(found, torch.autograd.grad(out, inputs, tangent))
+
+
+@pytest.mark.parametrize("width", [2, 5])
+def test_edge_features(path, width):
+    backend, graph = path
+    if backend == "axial":
+        return  # It takes none.
+    features = torch.randn(5, width, dtype=torch.double), torch.randn(2, 3, width).double()
+
+    def call(backend):
+        def f(query, key, value, *features):
+            features = EdgeFeatures(*features)
+            return cross_attention(
+                query, key, value, graph, BETA, edge_features=features, backend=backend
+            ).square()
+
+        return f
+
+    inputs = (*random(), *features)
+    everything = {"argnums": tuple(range(5))}
+    for transform in (func.jacrev, func.jacfwd):
+        same(
+            transform(call(backend), **everything)(*inputs),
+            functional.jacobian(call("edge_list"), inputs),
+        )
+    found = functional.jacobian(call(backend), inputs, vectorize=True)
+    same(found, functional.jacobian(call("edge_list"), inputs))
+    query, key, value = random(4)
+    mapped = func.vmap(call(backend), (0, 0, 0, None, None))(query, key, value, *features)
+    expected = [call("edge_list")(*x, *features) for x in zip(query, key, value, strict=True)]
+    same(mapped, torch.stack(expected))
+
+
+@pytest.mark.parametrize("name", ["hessian", "jacfwd of jacfwd", "jacrev of jacrev"])
+def test_second_derivatives_of_parallel_vectors(call, name):
+    """Rounding takes their cosine past 1; a clamp there would cut the second derivative to 0."""
+    vector = torch.tensor([0.1, 0.2, 0.7], dtype=torch.double)
+    key = vector.expand(4, 2, 3)
+
+    def loss(query):
+        # Weights of exp(s - 1), of values one.
+        return call(query.expand(4, 2, 3), key, torch.ones_like(key), torch.ones_like(BETA)).sum()
+
+    # By hand: s = 1 - |d|^2 / (2 |v|^2) for a small d across v.
+    across = torch.eye(3, dtype=torch.double) - torch.outer(vector, vector) / vector.dot(vector)
+    edges = 8 if isinstance(call.__closure__[1].cell_contents, AxialGraph) else 5
+    expected = -across / vector.dot(vector) * edges * 2 * 3
+    for scale in (1, 3, 7):  # Of which some round past 1 and some do not.
+        found = TRANSFORMS[name](loss)(vector * scale)
+        torch.testing.assert_close(found, expected / scale**2, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_backward_within_autocast_keeps_its_precision(call, dtype):
+    inputs = [x.float().requires_grad_() for x in random()]
+    beta = BETA.float()
+    expected = torch.autograd.grad(call(*inputs, beta).square().sum(), inputs)
+    with torch.autocast("cpu", dtype):
+        found = torch.autograd.grad(call(*inputs, beta).square().sum(), inputs)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_checkpoint(call):
+    inputs = [x.requires_grad_() for x in random()]
+    found = torch.autograd.grad(checkpoint(call, *inputs, use_reentrant=False).sum(), inputs)
+    same(found, torch.autograd.grad(call(*inputs).sum(), inputs))
