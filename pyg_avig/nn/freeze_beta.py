@@ -11,8 +11,9 @@ def freeze_beta(module: torch.nn.Module, frozen: bool = True) -> torch.nn.Module
     r"""Freeze (or thaw) every :math:`\beta` in and below a module.
 
     For fine-tuning: with a free :math:`\beta` AttentionViG loses 0.4 to 0.9 points of AP or
-    mIoU on the new task (its supplementary table 9). A frozen one gets no gradient; give the
-    optimiser only the parameters that have ``requires_grad``, or make it after freezing.
+    mIoU on the new task (its supplementary table 9). A frozen one gets no gradient and loses the
+    one it has, so that an optimiser leaves it as it is, weight decay and momenta included, even one
+    that was made before and sets gradients to zero rather than to ``None``.
 
     Args:
         module: Any module with :class:`CrossAttnConv` layers.
@@ -24,4 +25,6 @@ def freeze_beta(module: torch.nn.Module, frozen: bool = True) -> torch.nn.Module
     for child in module.modules():
         if isinstance(child, CrossAttnConv):
             child.log_beta.requires_grad_(not frozen)
+            if frozen:
+                child.log_beta.grad = None
     return module

@@ -381,6 +381,18 @@ def test_freeze_beta():
     assert all(p.requires_grad for p in model.parameters())
 
 
+def test_an_optimiser_of_before_leaves_a_frozen_beta():
+    conv = CrossAttnConv(3, 4, beta=2.0)
+    optimizer = torch.optim.AdamW(conv.parameters(), lr=0.1, weight_decay=0.5)
+    for step in range(4):
+        if step == 2:
+            before = freeze_beta(conv).log_beta.clone()
+        optimizer.zero_grad(set_to_none=False)
+        conv(torch.randn(4, 3), EDGES).square().sum().backward()
+        optimizer.step()
+    assert torch.equal(conv.log_beta, before)
+
+
 @pytest.mark.parametrize(
     ("options", "call", "message"),
     [
