@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import shlex
 import signal
@@ -156,6 +157,10 @@ class CLI(LightningCLI):
             if not existed and not self.trainer.global_step and _exists(str(folder)):
                 system, name = place(str(folder))
                 system.rm(name, recursive=True)
+            raise
+        except OSError as error:
+            if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(error.errno, error.strerror, folder) from error
             raise
         except Stopped as stopped:
             if self.trainer.is_global_zero:

@@ -287,6 +287,16 @@ def test_a_full_disk_is_one_line(name, tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.rglob("*.partial"))
 
 
+def test_a_full_disk_that_names_no_file_is_one_line(tmp_path, monkeypatch, capsys):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pytorch_lightning.cli.SaveConfigCallback.setup", full)
+    assert main(["fit", *options(tmp_path)]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message == f"pyg-avig: {tmp_path}/digits-nano/version_0: No space left on device"
+
+
 def test_an_export_that_cannot_be_written_is_one_line(checkpoint, tmp_path, capsys):
     (tmp_path / "a").write_bytes(b"a file")
     assert main(["export", checkpoint, str(tmp_path / "a" / "model.safetensors")]) == 2
