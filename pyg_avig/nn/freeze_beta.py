@@ -11,8 +11,9 @@ def freeze_beta(module: torch.nn.Module, frozen: bool = True) -> torch.nn.Module
     r"""Freeze (or thaw) every :math:`\beta` in and below a module.
 
     For fine-tuning: with a free :math:`\beta` AttentionViG loses 0.4 to 0.9 points of AP or
-    mIoU on the new task (its supplementary table 9). A frozen one gets no gradient, and one that it
-    has is forgotten: an optimiser moves whatever has a gradient, be it zero, by momentum and decay.
+    mIoU on the new task (its supplementary table 9). A frozen one gets no gradient and loses the
+    one it has, so that an optimiser leaves it as it is, weight decay and momenta included, even one
+    that was made before and sets gradients to zero rather than to ``None``.
 
     Args:
         module: Any module with :class:`CrossAttnConv` layers.

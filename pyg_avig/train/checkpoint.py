@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pyg_avig.errors import InputError
-from pyg_avig.files import written_whole
+from pyg_avig.files import local_file, written_whole
 from pyg_avig.train.export import NEEDED, read_export, write_export
 from pyg_avig.train.image_classifier import ImageClassifier
 from pyg_avig.train.recipe import Recipe
@@ -21,13 +21,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it when it is whole.
 
     Lightning's own writing goes through the temporary folder, from where a file is copied if that
-    is on another file system: a kill in the middle would leave half of it.
+    is on another file system: a kill in the middle would leave half of it. To an address that
+    fsspec knows, such as ``s3://bucket/last.ckpt``, a whole file is put.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Save to a local path."""
+        """Save to a path or an address."""
         with written_whole(path) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
 
@@ -36,18 +37,18 @@ def read_checkpoint(path: str | Path, needed: Collection[str] = NEEDED) -> dict[
     """The content of a checkpoint of a :class:`Recipe`; runs none of its code.
 
     Args:
-        path: The file.
+        path: The file, here or at an address that fsspec knows.
         needed: Hyperparameters that it must hold; by default those of an
             :class:`ImageClassifier`.
 
     Raises:
         InputError: If the file is missing, broken, or of something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: expected a checkpoint file (there is none)")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with local_file(path) as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected a checkpoint file (there is none)") from None
     except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: expected a checkpoint file ({reason})") from None

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
+import errno
+import math
+import shlex
+import signal
 import sys
+from operator import eq
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from pyg_avig.errors import InputError
+from pyg_avig.files import place, remove_partial
 from pyg_avig.train.checkpoint import (
     AtomicCheckpointIO,
     export_checkpoint,
     load_weights,
     read_checkpoint,
 )
+from pyg_avig.train.interruption import LastCheckpoint, Stopped
 from pyg_avig.train.predict import predict_images
 from pyg_avig.train.recipe import Recipe
 
@@ -80,10 +87,14 @@ class CLI(LightningCLI):
         return subcommands
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Lightning's trainer, with checkpoints that are whole or not there."""
-        given = self._get(self.config_init, "trainer", default={}).get("plugins") or []
-        plugins = [*(given if isinstance(given, list) else [given]), AtomicCheckpointIO()]
-        return super().instantiate_trainer(plugins=plugins, **kwargs)
+        """Lightning's trainer, with checkpoints that are whole or not there, and the last."""
+        given = self._get(self.config_init, "trainer", default={})
+        plugins, callbacks = _as_list(given.get("plugins")), _as_list(given.get("callbacks"))
+        if given.get("enable_checkpointing") is not False:
+            folders = [c.dirpath for c in callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
+            callbacks = [*callbacks, LastCheckpoint(*folders[:1])]
+        plugins = [*plugins, AtomicCheckpointIO()]
+        return super().instantiate_trainer(plugins=plugins, callbacks=callbacks, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Tell the model what the data say of themselves."""
@@ -97,6 +108,8 @@ class CLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Leave out what a checkpoint makes needless: initial weights, and a teacher for a test."""
+        config = self.config if self.subcommand is None else self.config[self.subcommand]
+        _name_locally(config.trainer)
         if self.subcommand is None or self.config[self.subcommand].get("ckpt_path") is None:
             return
         model = self.config[self.subcommand].model.init_args
@@ -125,7 +138,8 @@ class CLI(LightningCLI):
             if theirs.get("initial_weights") and theirs.get("freeze_beta") is None:
                 theirs = {**theirs, "freeze_beta": True}
         for name in same:
-            if (theirs.get(name) or None) != (ours[name] or None):
+            alike = _alike if name == "facts" else eq
+            if not alike(theirs.get(name) or None, ours[name] or None):
                 raise InputError(
                     f"{path}: expected a checkpoint with {name} {ours[name]!r}, as the config "
                     f"says (got {theirs.get(name)!r}); the run's own config.yaml fits it"
@@ -133,38 +147,126 @@ class CLI(LightningCLI):
         load_weights(self.model, content, path)
 
     def fit(self, model: pl.LightningModule, **kwargs: Any) -> None:
-        """Train; a run that cannot begin leaves no folder behind."""
+        """Train; a run that cannot begin leaves no folder behind, one that is stopped says so."""
         folder = self.trainer.log_dir
-        existed = folder is None or Path(folder).exists()
+        existed = folder is None or _exists(folder)
+        self._remove_partial(kwargs.get("ckpt_path"))
         try:
             self.trainer.fit(model, **kwargs)
         except InputError:
-            if not existed and not self.trainer.global_step:
-                shutil.rmtree(str(folder), ignore_errors=True)
+            if not existed and not self.trainer.global_step and _exists(str(folder)):
+                system, name = place(str(folder))
+                system.rm(name, recursive=True)
             raise
+        except OSError as error:
+            if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(error.errno, error.strerror, folder) from error
+            raise
+        except Stopped as stopped:
+            if self.trainer.is_global_zero:
+                print(_how_to_resume(stopped, folder), file=sys.stderr)
+            raise
+
+    def _remove_partial(self, checkpoint: str | None) -> None:
+        """Remove what killed runs have left half written: this one's predecessors, and siblings."""
+        folders = [] if checkpoint is None else [Path(checkpoint).parent]
+        if self.trainer.log_dir is not None:
+            folders += Path(self.trainer.log_dir).parent.glob("*/checkpoints")
+        if self.trainer.is_global_zero:
+            for folder in folders:
+                remove_partial(folder)
+
+
+def _as_list(given: Any) -> list[Any]:
+    """A field of Lightning's trainer that takes nothing, one or many."""
+    return given if isinstance(given, list) else [] if given is None else [given]
+
+
+def _exists(folder: str) -> bool:
+    system, name = place(folder)
+    return system.exists(name)
+
+
+def _name_locally(config: Any) -> None:
+    """Write addresses ``file://...`` as paths: Lightning would make a folder ``file:`` of some."""
+    for key, value in vars(config).items() if isinstance(config, Namespace) else ():
+        if isinstance(value, str) and value.startswith("file://"):
+            config[key] = place(value)[1]
+        for part in value if isinstance(value, list) else [value]:
+            _name_locally(part)
+
+
+def _alike(theirs: Any, ours: Any) -> bool:
+    """Whether two facts of data agree; statistics vary a little with the number of threads."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        return theirs.keys() == ours.keys() and all(_alike(theirs[key], ours[key]) for key in ours)
+    if isinstance(theirs, list) and isinstance(ours, list):
+        return len(theirs) == len(ours) and all(map(_alike, theirs, ours))
+    if isinstance(theirs, float) and isinstance(ours, float):
+        both_unknown = math.isnan(theirs) and math.isnan(ours)
+        return both_unknown or math.isclose(theirs, ours, rel_tol=1e-4, abs_tol=1e-6)
+    return theirs == ours
+
+
+def _how_to_resume(stopped: Stopped, folder: str | None) -> str:
+    by = f"pyg-avig: stopped by {stopped.signal.name}"
+    if not stopped.checkpoint:
+        return f"{by}; no checkpoint was written"
+    words = ["--ckpt_path", stopped.checkpoint]
+    if folder is None:
+        return f"{by}; it goes on with the same arguments and {shlex.join(words)}"
+    words = ["pyg-avig", "fit", "--config", f"{folder}/config.yaml", *words]
+    return f"{by}; it goes on with: {shlex.join(words)}"
 
 
 def main(args: list[str] | None = None) -> int:
     """Run `pyg-avig`; the exit status."""
-    words = sys.argv[1:] if args is None else args
     try:
-        if words[:1] == ["predict"]:
-            return predict_images(**_predict_arguments(words[1:]))
-        if words[:1] == ["export"]:
-            export_checkpoint(**_export_arguments(words[1:]))
-            return 0
-        CLI(args)
+        return _run(args)
+    except BrokenPipeError:
+        raise
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, (InputError, MisconfigurationException)):
-            cause = cause.__cause__  # The parser wraps what a constructor raises.
-        if cause is None:
+        message = _mendable(error)
+        if message is None:
             raise
-        # An error of a loader's worker process carries the worker's traceback before it.
-        message = str(cause).rsplit("InputError: ", 1)[-1].strip()
         print(f"pyg-avig: {message}", file=sys.stderr)
         return 2
-    return 0
+    except Stopped as stopped:
+        return 128 + stopped.signal
+    except SIGTERMException:
+        return 128 + signal.SIGTERM
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Lightning makes an exit of an interruption.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        return 128 + signal.SIGINT
+
+
+def _run(args: list[str] | None) -> int:
+    words = sys.argv[1:] if args is None else args
+    status = 0
+    if words[:1] == ["predict"]:
+        status = predict_images(**_predict_arguments(words[1:]))
+    elif words[:1] == ["export"]:
+        export_checkpoint(**_export_arguments(words[1:]))
+    else:
+        CLI(args)
+    sys.stdout.flush()  # A full disk may show only here.
+    return status
+
+
+def _mendable(error: BaseException | None) -> str | None:
+    """What a user can mend, in one line; ``None`` of anything else."""
+    while error is not None and not isinstance(
+        error, (InputError, MisconfigurationException, OSError)
+    ):
+        error = error.__cause__  # The parser wraps what a constructor raises.
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError):
+        # One of a loader's worker process carries the worker's traceback before it.
+        return str(error).strip().splitlines()[-1] if str(error) else type(error).__name__
+    return None if error is None else str(error).rsplit("InputError: ", 1)[-1].strip()
 
 
 def _predict_arguments(args: list[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyg_avig.errors import InputError
 from pyg_avig.train.export import read_description
+from pyg_avig.train.recipe import raised
 
 
 class Teacher:
@@ -86,12 +87,14 @@ class Teacher:
         """The most likely class of each image, (B,)."""
         if next(self.model.parameters()).device != images.device:
             self.model.to(images.device)
+        if not torch.is_autocast_enabled(images.device.type):
+            images = images.to(next(self.model.parameters()).dtype)
         return self.model(images * self.scale.to(images) + self.shift.to(images)).argmax(-1)
 
     def loss(self, student: tuple[Tensor, Tensor], loss: Tensor, images: Tensor) -> Tensor:
         """A loss by the labels, joined with the loss of the second classifier."""
         return (1 - self.alpha) * loss + self.alpha * F.cross_entropy(
-            student[1], self.decide(images)
+            raised(student[1]), self.decide(images)
         )
 
 

@@ -19,7 +19,7 @@ from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
 from pyg_avig.errors import InputError
 from pyg_avig.models.vig import ViG
-from pyg_avig.train.recipe import Recipe
+from pyg_avig.train.recipe import Recipe, raised
 
 _UNKNOWN = -1  # A label that was not measured, for torchmetrics.
 
@@ -68,25 +68,42 @@ class GraphTask(Recipe):
         self.task = facts["task"]
         if balance and self.task != "multiclass":
             raise InputError(f"expected a multiclass task, to balance classes (got {self.task})")
-        shares = torch.tensor(facts["shares"]) if balance else None
-        # A class that training lacks has no weight.
-        weight = None if shares is None else (1 / (shares * len(shares))).nan_to_num(posinf=0)
-        self.register_buffer("weight", weight, persistent=False)
-        for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(facts[name]), persistent=False)
+        for name in ("weight", "mean", "std"):
+            self.register_buffer(name, None, persistent=False)
+        self._take(facts, self.device)
         metrics = MetricCollection(_metrics(self.task, facts["out_channels"]))
         self.val_metrics = metrics.clone(prefix="val_")
         self.test_metrics = metrics.clone(prefix="test_")
 
+    def _take(self, facts: dict[str, Any], device: torch.device) -> None:
+        """Weigh classes and standardise targets by what is known of the data."""
+        self.hparams["facts"] = facts
+        shares = torch.tensor(facts["shares"]) if self.hparams["balance"] else None
+        # A class that training lacks has no weight.
+        weight = None if shares is None else (1 / (shares * len(shares))).nan_to_num(posinf=0)
+        self.weight = None if weight is None else weight.to(device)
+        self.mean, self.std = (torch.tensor(facts[n], device=device) for n in ("mean", "std"))
+
+    def _apply(self, *args: Any, **kwargs: Any) -> GraphTask:
+        """Move or convert the model, but leave the statistics of the data in single precision."""
+        super()._apply(*args, **kwargs)
+        self._take(self.hparams["facts"], self.mean.device)
+        return self
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the statistics that the weights were trained with, to the last digit."""
+        super().on_load_checkpoint(checkpoint)
+        self._take(checkpoint["hyper_parameters"]["facts"], self.mean.device)
+
     def forward(self, data: Data | Batch) -> Tensor:
         """Logits, or predictions in the unit of the targets: (B, O), (N, O) or (L, O)."""
-        out = self.model(data)
+        out = self.model(self.in_precision(data))
         # In single precision, as targets may be large.
         return out.float() * self.std + self.mean if self.task == "regression" else out
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """The loss of a batch."""
-        out, target = self._of_split(self.model(batch), batch, "train")
+        out, target = self._of_split(self.model(self.in_precision(batch)), batch, "train")
         loss = self._loss(out, target, self.hparams["label_smoothing"])
         self.log("train_loss", loss, batch_size=len(target), prog_bar=True)
         return loss
@@ -100,7 +117,7 @@ class GraphTask(Recipe):
         self._evaluate(batch, "test", self.test_metrics)
 
     def _evaluate(self, batch: Data, split: str, metrics: MetricCollection) -> None:
-        out, target = self._of_split(self.model(batch), batch, split)
+        out, target = self._of_split(self.model(self.in_precision(batch)), batch, split)
         size = len(target)
         self.log_loss(split, self._loss(out, target), size)
         if self.task == "multilabel":
@@ -124,7 +141,9 @@ class GraphTask(Recipe):
 
     def _loss(self, out: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
         if self.task == "multiclass":
-            return F.cross_entropy(out, target, self.weight, label_smoothing=smoothing)
+            out = raised(out)
+            weight = None if self.weight is None else self.weight.to(out)
+            return F.cross_entropy(out, target, weight, label_smoothing=smoothing)
         known = ~target.isnan()  # Public data sets mark what was not measured so.
         if self.task == "multilabel":
             return F.binary_cross_entropy_with_logits(out.float()[known], target[known])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch.nn.functional as F
@@ -18,12 +18,13 @@ from torchmetrics.classification import (
 
 import pyg_avig.models  # registers them in timm
 import pyg_avig.nn
+from pyg_avig.data.loading.sampling import device_share
 from pyg_avig.errors import InputError
 from pyg_avig.graphs import graph_images
 from pyg_avig.train.distillation import Teacher
 from pyg_avig.train.export import read_export
 from pyg_avig.train.mixing import mix
-from pyg_avig.train.recipe import Recipe
+from pyg_avig.train.recipe import Recipe, raised
 
 MCC_CLASSES = 2000  # It counts every pair of classes, and 21,841 of them would take gigabytes.
 
@@ -129,12 +130,15 @@ class ImageClassifier(Recipe):
 
     def forward(self, batch: Batch | Tensor) -> Tensor:
         """Logits (B, number of classes) of a batch of graphs or images."""
-        return self.model(graph_images(batch) if isinstance(batch, Data) else batch)
+        images = graph_images(batch) if isinstance(batch, Data) else batch
+        return self.model(images.to(self.dtype))
 
     def on_fit_start(self) -> None:
         """Refuse at once what the first step would refuse."""
-        size = cast(Any, self.trainer).datamodule.device_batch_size
-        if self.mixup is not None and size % 2:
+        if self.mixup is None:
+            return
+        size = device_share(self.batch_size, self.trainer)
+        if size % 2:
             raise InputError(
                 f"expected an even batch on each device, to mix it (got {size} images)"
             )
@@ -146,7 +150,7 @@ class ImageClassifier(Recipe):
             batch, smoothing = mix(batch, self.mixup), 0.0  # timm's Mixup smooths itself.
         logits = self(batch)
         first = logits if self.teacher is None else logits[0]
-        loss = F.cross_entropy(first, batch.y, label_smoothing=smoothing)
+        loss = F.cross_entropy(raised(first), batch.y, label_smoothing=smoothing)
         if self.teacher is not None:
             loss = self.teacher.loss(logits, loss, graph_images(batch))
         self.log("train_loss", loss, batch_size=batch.num_graphs, prog_bar=True)
@@ -163,7 +167,7 @@ class ImageClassifier(Recipe):
     def _evaluate(self, batch: Batch, split: str, metrics: MetricCollection) -> None:
         logits, size = self(batch), batch.num_graphs
         metrics.update(logits, batch.y)
-        self.log_loss(split, F.cross_entropy(logits, batch.y), size)
+        self.log_loss(split, F.cross_entropy(raised(logits), batch.y), size)
         self.log_dict(metrics, batch_size=size, prog_bar=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 import torch
 from torch_geometric.data import Batch
@@ -22,7 +23,7 @@ def predict_images(checkpoint: str, images: list[str], batch_size: int = 64) -> 
     are still done.
 
     Args:
-        checkpoint: A checkpoint that `pyg-avig fit` wrote, or an exported file.
+        checkpoint: A checkpoint that `pyg-avig fit` wrote, or an exported file; a path or address.
         images: Image files, of any size.
         batch_size: Images that go through the model at a time.
 
@@ -31,6 +32,8 @@ def predict_images(checkpoint: str, images: list[str], batch_size: int = 64) -> 
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1 (got {batch_size})")
+    if isinstance(sys.stdout, TextIOWrapper):  # File names are bytes, whatever they are written in.
+        sys.stdout.reconfigure(errors="surrogateescape")
     classifier = load_classifier(checkpoint)
     data_config, classes = classifier.hparams["data_config"], classifier.hparams["classes"]
     failed = 0

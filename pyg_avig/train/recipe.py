@@ -1,21 +1,38 @@
-"""How any model is trained: optimisers and schedules of timm, seeds by the epoch."""
+"""How any model is trained: optimisers and schedules of timm, seeds by the batch."""
 
 from __future__ import annotations
 
+import copy
+import inspect
+import math
 from typing import Any, cast
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch_geometric.data import Data
 from torchmetrics import MeanMetric
 
 from pyg_avig.data.loading.sampling import run_seed, set_seed
 from pyg_avig.errors import InputError
 
 SCHEDULES = ("cosine", "tanh", "poly", "step", "multistep", "constant", "wsd", "rsqrt")
+# When those decay that do not follow the length of the training, as shares of it by default.
+OWN_TIMES = {"step": ("decay_epochs", 0.3), "multistep": ("decay_milestones", [0.3, 0.6, 0.9])}
+# Arguments of timm's schedules that are fields of their own, or not for a schedule by the update.
+_OTHERS = {"optimizer", "sched", "num_epochs", "warmup_lr", "warmup_epochs", "min_lr"}
+_OTHERS |= {"patience_epochs", "plateau_mode", "step_on_epochs", "updates_per_epoch"}
+SCHED_ARGS = sorted(inspect.signature(create_scheduler_v2).parameters.keys() - _OTHERS)
+LABELS = ("y", "edge_label")
+
+
+def raised(logits: Tensor) -> Tensor:
+    """Logits in single precision at least, for losses whose digits count."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 class Recipe(pl.LightningModule):
@@ -33,6 +50,10 @@ class Recipe(pl.LightningModule):
         warmup_epochs: Epochs of linear warm-up.
         warmup_lr: Learning rate at the start of the warm-up.
         min_lr: Learning rate at the end.
+        sched_args: Further arguments of timm's ``create_scheduler_v2``, such as ``decay_epochs``,
+            ``decay_rate``, ``decay_milestones``, ``cycle_limit``. Without them ``step`` decays
+            every 0.3 of the training and ``multistep`` at 0.3, 0.6 and 0.9 of it, which in 300
+            epochs is timm's default.
     """
 
     same_in_checkpoints: tuple[str, ...] = ()
@@ -52,14 +73,20 @@ class Recipe(pl.LightningModule):
         warmup_epochs: int = 0,
         warmup_lr: float = 1e-6,
         min_lr: float = 1e-5,
+        sched_args: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()  # Those of the subclass too.
-        if opt not in list_optimizers():
+        if opt.removeprefix("lookahead_") not in list_optimizers():
             raise InputError(f"opt must be an optimiser of timm (got {opt!r})")
         if sched not in SCHEDULES:
             raise InputError(f"sched must be one of {', '.join(SCHEDULES)} (got {sched!r})")
+        if wrong := sorted((sched_args or {}).keys() - {*SCHED_ARGS}):
+            raise InputError(
+                f"expected sched_args among {', '.join(SCHED_ARGS)} (got {', '.join(wrong)})"
+            )
         self.model: Any = None
+        self._accumulated: dict[str, Tensor] = {}
         # Means over items, as batches and the shares of devices may differ in size.
         self.losses = nn.ModuleDict(
             # A loss that is no number must show; torchmetrics' "disable" would drop the weights.
@@ -73,14 +100,40 @@ class Recipe(pl.LightningModule):
         self.log(f"{split}_loss", metric, batch_size=size)
 
     def on_train_start(self) -> None:
-        """Take the learning rate from this run's schedule, should it differ from the saved one."""
-        self.lr_scheduler_step(self.lr_schedulers(), None)
+        """Take up a training where it was, with the learning rate of this run's own schedule."""
+        fit_loop: Any = self.trainer.fit_loop
+        if fit_loop.restarted_mid_epoch and not self.trainer.is_last_batch:
+            # Lightning does so when it makes the loader, which here was before it read the state.
+            fit_loop._load_combined_loader_states()
+        if fit_loop.restarted_on_epoch_end:
+            # With max_steps Lightning takes each epoch for unfinished, and would count it twice.
+            fit_loop.epoch_progress.increment_completed()
+            fit_loop.reset_restart_stage()
+            fit_loop.epoch_loop.restarting = False
+        for name, gradient in self._accumulated.items():
+            self.get_parameter(name).grad = gradient.to(self.device)
+        self._accumulated = {}
+        for config in self.trainer.lr_scheduler_configs:
+            if hasattr(config.scheduler, "step_update"):
+                self.lr_scheduler_step(config.scheduler, None)
 
-    def on_train_epoch_start(self) -> None:
-        """Draw what the model draws from the epoch's seed, so that a resumed run draws the same."""
-        seed = run_seed() + 1000 * self.current_epoch + self.global_rank
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Draw what the model draws from the batch's seed, so that a resumed run draws the same."""
+        place = [run_seed(), self.current_epoch, batch_idx, self.global_rank]
+        seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
         set_seed(seed)
         torch.manual_seed(seed)  # The devices' generators too.
+
+    def in_precision(self, batch: Data) -> Data:
+        """A graph whose fields, but for labels, are in the precision of the model."""
+        floating = [
+            name
+            for name, value in batch
+            if isinstance(value, Tensor) and value.is_floating_point() and name not in LABELS
+        ]
+        if not floating:
+            return batch
+        return copy.copy(batch).apply(lambda value: value.to(self.dtype), *floating)
 
     def on_validation_start(self) -> None:
         """Let each process evaluate its share on its own."""
@@ -100,35 +153,137 @@ class Recipe(pl.LightningModule):
             self.trainer.strategy.model.require_forward_param_sync = enable
 
     def configure_optimizers(self) -> Any:
-        """timm's optimiser and schedule."""
-        hparams = self.hparams
+        """timm's optimiser and schedule.
+
+        Raises:
+            InputError: If timm cannot make them, or if the schedule wants a length that nobody
+                knows.
+        """
+        epoch, total = self._updates()
         scale = 1.0
-        if hparams["lr_batch_size"] is not None:
-            scale = cast(Any, self.trainer).datamodule.batch_size / hparams["lr_batch_size"]
-        optimizer = create_optimizer_v2(
-            self.model,
-            opt=hparams["opt"],
-            lr=scale * hparams["lr"],
-            weight_decay=hparams["weight_decay"],
-            layer_decay=hparams["layer_decay"],
-            **(hparams["opt_args"] or {}),
-        )
-        updates = int(self.trainer.estimated_stepping_batches)
-        epochs = max(self.trainer.max_epochs or 1, 1)
-        scheduler, _ = create_scheduler_v2(
-            optimizer,
-            sched=hparams["sched"],
-            num_epochs=epochs,
-            warmup_epochs=hparams["warmup_epochs"],
-            warmup_lr=scale * hparams["warmup_lr"],
-            min_lr=scale * hparams["min_lr"],
-            step_on_epochs=False,
-            updates_per_epoch=max(updates // epochs, 1),
-        )
+        if self.hparams["lr_batch_size"] is not None:
+            scale = self.batch_size / self.hparams["lr_batch_size"]
+        optimizer = self._optimizer(scale)
+        scheduler = self._scheduler(optimizer, scale, epoch, total)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    @property
+    def batch_size(self) -> int:
+        """Items that one update sees: the data module's ``batch_size``, or else by the loader.
+
+        Raises:
+            InputError: If neither says.
+        """
+        trainer = cast(Any, self.trainer)
+        if hasattr(trainer.datamodule, "batch_size"):
+            return trainer.datamodule.batch_size
+        size = getattr(trainer.train_dataloader, "batch_size", None)
+        if size is None:
+            raise InputError("expected a data module or a loader with a batch_size (got neither)")
+        return size * trainer.world_size * trainer.accumulate_grad_batches
+
+    def _updates(self) -> tuple[float, float]:
+        """The number of updates in an epoch and in all; infinite if not known."""
+        trainer: Any = self.trainer
+        trainer.fit_loop.setup_data()
+        batches = trainer.num_training_batches
+        if not batches and trainer.limit_train_batches:
+            raise InputError("expected a batch to train on in each epoch (got none)")
+        epoch = batches / trainer.accumulate_grad_batches
+        epoch = epoch if math.isinf(epoch) else max(math.ceil(epoch), 1)
+        epochs = trainer.max_epochs
+        total = math.inf if epochs in (None, -1) else epoch * max(epochs, 1)
+        return epoch, total if trainer.max_steps == -1 else min(total, max(trainer.max_steps, 1))
+
+    def _optimizer(self, scale: float) -> torch.optim.Optimizer:
+        hparams = self.hparams
+        try:
+            return create_optimizer_v2(
+                self.model,
+                opt=hparams["opt"],
+                lr=scale * hparams["lr"],
+                weight_decay=hparams["weight_decay"],
+                layer_decay=hparams["layer_decay"],
+                **(hparams["opt_args"] or {}),
+            )
+        except Exception as error:  # Of missing packages too, which timm only asserts.
+            raise InputError(f"timm cannot make the optimiser {hparams['opt']} ({error})") from None
+
+    def _scheduler(
+        self, optimizer: torch.optim.Optimizer, scale: float, epoch: float, total: float
+    ) -> Any:
+        hparams = self.hparams
+        sched, args = hparams["sched"], dict(hparams["sched_args"] or {})
+        self._check_length(epoch, total)
+        epoch = epoch if math.isfinite(epoch) else total if math.isfinite(total) else 1
+        epochs = total / epoch if math.isfinite(total) else 1.0
+        if sched in OWN_TIMES:
+            name, shares = OWN_TIMES[sched]
+            args.setdefault(name, (np.array(shares) * epochs).tolist())
+        try:
+            scheduler, _ = create_scheduler_v2(
+                optimizer,
+                sched=sched,
+                num_epochs=int(epochs) if epochs.is_integer() else epochs,  # type: ignore[arg-type]
+                warmup_epochs=hparams["warmup_epochs"],
+                warmup_lr=scale * hparams["warmup_lr"],
+                min_lr=scale * hparams["min_lr"],
+                step_on_epochs=False,
+                updates_per_epoch=int(epoch),
+                **args,
+            )
+            scheduler.step_update(int(epochs * epoch))  # What it cannot do shows when it is asked.
+            scheduler.step_update(0)
+        except (TypeError, ValueError, AssertionError, ZeroDivisionError) as error:
+            reason = f"{sched} with sched_args {args} ({error})"
+            raise InputError(f"timm cannot make the schedule {reason}") from None
+        return scheduler
+
+    def _check_length(self, epoch: float, total: float) -> None:
+        """Refuse a schedule that hangs on a length that is not known."""
+        sched, args = self.hparams["sched"], self.hparams["sched_args"] or {}
+        own = OWN_TIMES.get(sched, ("",))[0]
+        if math.isinf(total) and sched != "constant" and own not in args:
+            needed = f"sched_args with {own}" if own else "max_epochs or max_steps"
+            raise InputError(
+                f"expected {needed} for sched {sched!r}, as the training has no known end; "
+                "sched 'constant' needs none"
+            )
+        if math.isinf(epoch) and (own in args or self.hparams["warmup_epochs"]):
+            raise InputError(
+                "expected a training loader that knows its length, as warmup_epochs or sched_args "
+                "count epochs"
+            )
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Keep the graph of the gradients for an optimiser of second order."""
+        if any(
+            getattr(optimizer, "is_second_order", False) for optimizer in self.trainer.optimizers
+        ):
+            kwargs["create_graph"] = True
+        super().backward(loss, *args, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say truly where in an epoch the training is.
+
+        Between two updates the gradients that were accumulated are kept. A training that ends
+        within an epoch, by ``max_steps`` or ``max_time``, goes on within it.
+        """
+        trainer: Any = self.trainer
+        done = trainer.fit_loop.batch_idx + 1
+        if trainer.is_last_batch or not done:
+            return
+        if done % trainer.accumulate_grad_batches:
+            checkpoint["accumulated"] = {  # The mean, as processes have gathered theirs apart.
+                name: trainer.strategy.reduce(parameter.grad, reduce_op="mean")
+                for name, parameter in self.named_parameters()
+                if parameter.grad is not None
+            }
+        for progress in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+            progress["processed"] = progress["completed"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the schedule follow this run's length, should it differ from the saved one's.
@@ -136,7 +291,11 @@ class Recipe(pl.LightningModule):
         It is a function of the number of updates alone, which the trainer restores.
         """
         checkpoint["lr_schedulers"] = []
+        self._accumulated = checkpoint.get("accumulated", {})
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Step timm's schedule, which counts updates itself."""
-        scheduler.step_update(self.global_step)
+        """Step timm's schedule, which counts updates itself, or another that took its place."""
+        if hasattr(scheduler, "step_update"):
+            scheduler.step_update(self.global_step)
+        else:
+            super().lr_scheduler_step(scheduler, metric)

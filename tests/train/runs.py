@@ -36,6 +36,18 @@ class Kill(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Signal(Callback):
+    """Sends one of the processes a signal in a batch."""
+
+    def __init__(self, number: int, epoch: int, batch: int = 0, rank: int = 0):
+        self.number = number
+        self.place = epoch, batch, rank
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx, trainer.global_rank) == self.place:
+            signal.raise_signal(self.number)
+
+
 class FreezeNorm(Callback):
     """Leaves BatchNorm's statistics as they are: they see one device's batch only."""
 

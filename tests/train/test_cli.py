@@ -1,10 +1,19 @@
 import csv
+import errno
+import io
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
+from PIL import Image
 from train.runs import last_checkpoint, options
 
+from pyg_avig.train import ImageClassifier
 from pyg_avig.train.cli import CLI, main
 
 
@@ -194,3 +203,140 @@ def test_a_test_needs_neither_initial_weights_nor_teacher(checkpoint, tmp_path):
     gone = ["--model.initial_weights=gone.safetensors", "--model.distillation={checkpoint: gone}"]
     with pytest.warns(UserWarning, match="dirpath has changed"):
         assert main(["test", *options(tmp_path, *gone), "--ckpt_path", checkpoint]) == 0
+
+
+def test_runs_at_an_address(tmp_path, monkeypatch, capsys):
+    """Checkpoints, metrics and config are written there, and read from there."""
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    config = Path("configs/digits/nano.yaml").resolve()
+    monkeypatch.chdir(tmp_path)
+    given = [f"--config={config}", *options("memory://bucket")[1:]]
+    assert main(["fit", *given]) == 0
+    run = "memory://bucket/digits-nano/version_0"
+    found = {name.removeprefix("/bucket/digits-nano/version_0/") for name in store.find("/")}
+    assert found >= {"checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "metrics.csv"}
+    last = f"{run}/checkpoints/last.ckpt"
+    with pytest.warns(UserWarning, match="dirpath has changed"):
+        assert main(["fit", *given, "--trainer.max_epochs=3", f"--ckpt_path={last}"]) == 0
+    with pytest.warns(UserWarning, match="dirpath has changed"):
+        assert main(["test", *given, f"--ckpt_path={last}"]) == 0
+    assert main(["export", last, "memory://bucket/model.safetensors"]) == 0
+    photo = tmp_path / "photo.png"
+    Image.new("L", (32, 32)).save(photo)
+    capsys.readouterr()
+    assert main(["predict", "memory://bucket/model.safetensors", str(photo)]) == 0
+    exported = capsys.readouterr().out
+    assert main(["predict", last, str(photo)]) == 0
+    assert capsys.readouterr().out == exported
+    assert list(tmp_path.iterdir()) == [photo]
+
+
+def test_checkpoints_at_file_addresses(tmp_path, monkeypatch):
+    config = Path("configs/digits/nano.yaml").resolve()
+    monkeypatch.chdir(tmp_path)
+    saver = "pytorch_lightning.callbacks.ModelCheckpoint"
+    folder = f"file://{tmp_path}/elsewhere"
+    given = [f"--config={config}", *options(f"file://{tmp_path}/runs")[1:]]
+    given += [f"--trainer.callbacks+={{class_path: {saver}, init_args: {{dirpath: '{folder}'}}}}"]
+    assert main(["fit", *given, "--trainer.max_epochs=1"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "runs"]
+    assert (tmp_path / "elsewhere" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("address", ["nowhere://a.ckpt", "memory://no.ckpt"])
+def test_what_an_address_has_not_is_one_line(address, tmp_path, capsys):
+    assert main(["test", *options(tmp_path), "--ckpt_path", address]) == 2
+    assert address in capsys.readouterr().err.splitlines()[-1]
+    assert main(["predict", address, "a.png"]) == 2
+    assert address in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "runs").write_bytes(b"a file")
+    assert main(["fit", *options(tmp_path / "runs")]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"pyg-avig: {tmp_path / 'runs'}")
+    assert message.endswith("Not a directory")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", "last.ckpt"])
+def test_a_full_disk_is_one_line(name, tmp_path, monkeypatch, capsys):
+    """Wherever it shows, what was written before stays."""
+    assert main(["fit", *options(tmp_path), "--trainer.max_epochs=1"]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    opened = io.open
+
+    def full(file, *args, **kwargs):
+        result = opened(file, *args, **kwargs)
+        if name in str(file) and result.writable():
+            result.close()
+            raise OSError(errno.ENOSPC, "No space left on device", str(file))
+        return result
+
+    monkeypatch.setattr(io, "open", full)
+    monkeypatch.setattr("builtins.open", full)
+    capsys.readouterr()
+    assert main(["fit", *options(tmp_path), "--trainer.max_epochs=1"]) == 2
+    monkeypatch.undo()
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("pyg-avig: ")
+    assert name in message
+    assert "No space left on device" in message
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_full_disk_that_names_no_file_is_one_line(tmp_path, monkeypatch, capsys):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pytorch_lightning.cli.SaveConfigCallback.setup", full)
+    assert main(["fit", *options(tmp_path)]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message == f"pyg-avig: {tmp_path}/digits-nano/version_0: No space left on device"
+
+
+def test_an_export_that_cannot_be_written_is_one_line(checkpoint, tmp_path, capsys):
+    (tmp_path / "a").write_bytes(b"a file")
+    assert main(["export", checkpoint, str(tmp_path / "a" / "model.safetensors")]) == 2
+    assert str(tmp_path / "a") in capsys.readouterr().err.splitlines()[-1]
+    assert main(["export", checkpoint, "nowhere://model.safetensors"]) == 2
+    assert "nowhere" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_next_run_removes_what_a_killed_one_left_half_written(tmp_path):
+    first = options(tmp_path, "--trainer.max_epochs=1")
+    assert main(["fit", *first]) == 0
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    host = socket.gethostname().replace(".", "-")
+    left = last_checkpoint(tmp_path).with_name(f"last.ckpt.{host}.{gone.pid}.partial")
+    left.write_bytes(b"half")
+    assert main(["fit", *first]) == 0
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_training_says_how_it_goes_on(number, tmp_path, capsys):
+    stop = f"{{class_path: train.runs.Signal, init_args: {{number: {int(number)}, epoch: 1}}}}"
+    assert main(["fit", *options(tmp_path), f"--trainer.callbacks+={stop}"]) == 128 + number
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"pyg-avig: stopped by {number.name}")
+    command = message.partition("pyg-avig fit ")[2].split()
+    assert Path(command[command.index("--ckpt_path") + 1]) == last_checkpoint(tmp_path)
+    with pytest.warns(UserWarning, match="dirpath has changed"):
+        assert main(["fit", *command]) == 0
+    assert torch.load(last_checkpoint(tmp_path), weights_only=True)["global_step"] == 4
+
+
+def test_an_impatient_interruption(tmp_path, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ImageClassifier, "training_step", interrupt)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        assert main(["fit", *options(tmp_path)]) == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)

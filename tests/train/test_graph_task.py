@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from data.loading.test_graph_data import Folded, Graphs, Nodes
+from pytorch_lightning.callbacks import StochasticWeightAveraging
 from sklearn.metrics import average_precision_score, f1_score
 from torch_geometric.loader import DataLoader
 
@@ -15,6 +16,7 @@ from pyg_avig.train import GraphTask
 from pyg_avig.train.cli import CLI, main
 
 SMALL = {"channels": 8, "num_blocks": 1}
+pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no")
 
 
 def trainer(**args):
@@ -206,3 +208,175 @@ def test_the_command_line_trains_resumes_and_tests(tmp_path, capsys):
     wider = '--model.model_args={"channels": 16, "num_blocks": 1}'
     assert main(["test", *words(tmp_path, f"--ckpt_path={checkpoint}", wider)]) == 2
     assert "checkpoint with model_args" in capsys.readouterr().err
+
+
+def test_statistics_may_differ_in_their_last_digits(tmp_path, capsys):
+    """As they do where another number of threads sums: the checkpoint's are taken."""
+    given = words(tmp_path, "--data.task=regression", "--trainer.max_epochs=1")
+    assert main(["fit", *given]) == 0
+    saved = max(tmp_path.rglob("*.ckpt"))
+    content = torch.load(saved, weights_only=True)
+    facts = content["hyper_parameters"]["facts"]
+    facts["mean"] = [facts["mean"][0] + 3e-7]
+    torch.save(content, saved)
+    cli = CLI(["test", *given, f"--ckpt_path={saved}"])
+    assert cli.model.hparams["facts"]["mean"] == facts["mean"]
+    assert cli.model.mean.tolist() == torch.tensor(facts["mean"]).tolist()
+    facts["mean"] = [facts["mean"][0] + 0.1]
+    torch.save(content, saved)
+    assert main(["test", *given, f"--ckpt_path={saved}"]) == 2
+    assert "expected a checkpoint with facts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true", "bf16-mixed"])
+def test_precisions_leave_labels_and_statistics_alone(precision):
+    data = GraphData(Graphs(label=lambda n: torch.tensor([1000.0 + n])), task="regression")
+    task = GraphTask(data.facts, SMALL, opt_args={"eps": 1e-4})  # That halves can hold.
+    trainer(precision=precision, max_epochs=1).fit(task, data)
+    assert torch.equal(task.mean, torch.tensor(data.facts["mean"]))
+    assert all(parameter.isfinite().all() for parameter in task.parameters())
+    task = GraphTask(data.facts, SMALL).eval()
+    plain, other = (
+        trainer(precision=p).test(task, data.train_dataloader(), verbose=False)[0]
+        for p in ("32-true", precision)
+    )
+    assert other["test_mae"] == pytest.approx(plain["test_mae"], rel=0.02)
+
+
+def plain_loader(data, split="train"):
+    return DataLoader(list(data.items(split)), batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("args", "recipe"),
+    [
+        ({"max_epochs": 2}, {"lr_batch_size": 16}),
+        ({"max_epochs": 3, "callbacks": [StochasticWeightAveraging(0.1)]}, {}),
+        ({"max_epochs": -1, "max_time": {"seconds": 1}}, {"sched": "constant", "warmup_epochs": 1}),
+        ({"max_epochs": -1, "max_steps": 5}, {"warmup_epochs": 1}),
+        ({"max_epochs": 1, "accumulate_grad_batches": 2}, {"lr_batch_size": 16}),
+    ],
+    ids=["epochs", "swa", "time", "steps", "accumulated"],
+)
+@pytest.mark.filterwarnings("ignore:SWA is currently", "ignore:Swapping scheduler")
+def test_any_trainer_and_loader_will_do(args, recipe):
+    data = GraphData(Graphs(label=lambda n: torch.tensor([n % 2])))
+    task = GraphTask(data.facts, SMALL, lr=0.1, **recipe)
+    runner = trainer(**args)
+    runner.fit(task, plain_loader(data))
+    assert runner.global_step > 0
+    (optimizer,) = runner.optimizers
+    scale = 4 * args.get("accumulate_grad_batches", 1) / recipe.get("lr_batch_size", 4)
+    assert optimizer.param_groups[0]["initial_lr"] == pytest.approx(0.1 * scale)
+
+
+class Rates(pl.Callback):
+    """Notes the learning rate of each update."""
+
+    def __init__(self):
+        self.rates = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+
+def rates(limits, **recipe):
+    """The learning rates of a training with 4 updates an epoch."""
+    data = GraphData(Graphs(label=lambda n: torch.tensor([n % 2])))
+    noted = Rates()
+    task = GraphTask(data.facts, SMALL, lr=1.0, warmup_lr=0.1, min_lr=0.01, **recipe)
+    trainer(callbacks=[noted], **limits).fit(task, plain_loader(data))
+    return noted.rates
+
+
+def test_a_warm_up_ends_where_steps_limit_the_training():
+    by_steps = rates({"max_epochs": -1, "max_steps": 12}, warmup_epochs=1)
+    assert by_steps == rates({"max_epochs": 3}, warmup_epochs=1)
+    assert by_steps[:4] == pytest.approx([0.1, 0.325, 0.55, 0.775])
+    assert by_steps[4] > 0.7
+    assert 0.01 < by_steps[-1] < 0.1
+    # Within an epoch, too.
+    assert len(set(rates({"max_epochs": 9, "max_steps": 6}, warmup_epochs=1))) == 6
+
+
+@pytest.mark.parametrize(
+    ("sched", "args", "expected"),
+    [
+        ("step", None, [1.0] * 12 + [0.1] * 12 + [0.01] * 12 + [0.001] * 4),
+        ("step", {"decay_epochs": 5, "decay_rate": 0.5}, [1.0] * 20 + [0.5] * 20),
+        # timm's milestones come an update early.
+        ("multistep", None, [1.0] * 11 + [0.1] * 12 + [0.01] * 12 + [0.001] * 5),
+        ("multistep", {"decay_milestones": [2, 3]}, [1.0] * 7 + [0.1] * 4 + [0.01] * 29),
+    ],
+)
+def test_steps_come_within_a_training_of_any_length(sched, args, expected):
+    found = rates({"max_epochs": 10}, sched=sched, sched_args=args)
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "limits", "message"),
+    [
+        ({"sched_args": {"decay": 2}}, {}, "sched_args among .*decay_epochs.* .got decay"),
+        ({"sched_args": {"min_lr": 2}}, {}, "got min_lr"),
+        (
+            {"sched": "multistep", "sched_args": {"decay_milestones": 3}},
+            {"max_epochs": 1},
+            "cannot make the schedule multistep",
+        ),
+        ({}, {"max_epochs": -1}, "max_epochs or max_steps for sched 'cosine'"),
+        ({"sched": "step"}, {"max_epochs": -1}, "sched_args with decay_epochs for sched 'step'"),
+        ({"opt": "fusedadam"}, {"max_epochs": 1}, "cannot make the optimiser fusedadam"),
+        ({"opt_args": {"foo": 1}}, {"max_epochs": 1}, "cannot make the optimiser adamw .*foo"),
+    ],
+)
+def test_what_a_recipe_cannot_be_is_said(recipe, limits, message):
+    with pytest.raises(InputError, match=message):
+        rates(limits, **recipe)
+
+
+def test_a_loader_without_a_length_or_a_batch_size():
+    data = GraphData(Graphs(label=lambda n: torch.tensor([n % 2])))
+    batches = list(plain_loader(data))
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield from batches
+
+    loader = torch.utils.data.DataLoader(Stream(), batch_size=None)
+    for recipe, limits, message in (
+        ({}, {"max_epochs": 2}, "max_epochs or max_steps"),
+        ({"warmup_epochs": 1}, {"max_epochs": -1, "max_steps": 2}, "knows its length"),
+        ({"sched": "constant", "lr_batch_size": 8}, {"max_epochs": 2}, "with a batch_size"),
+    ):
+        with pytest.raises(InputError, match=message):
+            trainer(**limits).fit(GraphTask(data.facts, SMALL, **recipe), loader)
+    for recipe, limits in (
+        ({"sched": "constant"}, {"max_epochs": 2}),
+        ({}, {"max_epochs": -1, "max_steps": 3}),
+    ):
+        runner = trainer(**limits)
+        runner.fit(GraphTask(data.facts, SMALL, **recipe), loader)
+        assert runner.global_step > 2
+
+
+@pytest.mark.filterwarnings("ignore:Total length of")
+def test_nothing_to_train_on_is_said():
+    data = GraphData(Graphs(label=lambda n: torch.tensor([n % 2])))
+    loader = DataLoader([], batch_size=4)
+    with pytest.raises(InputError, match="a batch to train on"):
+        trainer(max_epochs=1).fit(GraphTask(data.facts, SMALL), loader)
+
+
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")
+@pytest.mark.parametrize("opt", ["adahessian", "lars", "lookahead_adamw", "muon", "madgrad"])
+def test_optimisers_of_other_kinds_train(opt):
+    data = GraphData(Graphs(label=lambda n: torch.tensor([n % 2])))
+    task = GraphTask(data.facts, SMALL, opt=opt, lr=1e-3)
+    before = {name: value.clone() for name, value in task.named_parameters()}
+    trainer(max_epochs=1).fit(task, plain_loader(data))
+    moved = [
+        name for name, value in task.named_parameters() if not torch.equal(value, before[name])
+    ]
+    assert moved
+    assert all(value.isfinite().all() for value in task.parameters())

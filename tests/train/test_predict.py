@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -82,3 +86,28 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path, checkpoint):
     torch.save(content, path)
     with pytest.raises(InputError, match="expected the weights of attentionvig_s"):
         load_classifier(path)
+
+
+def test_file_names_are_bytes(checkpoint, tmp_path):
+    """As a file system has them, whatever the text encoding."""
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    with open(name, "wb") as file:
+        Image.new("L", (32, 32)).save(file, "png")
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "pyg_avig",
+            "predict",
+            checkpoint,
+            name,
+            name + b"x",
+        ],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+    )
+    assert run.returncode == 1, run.stderr
+    assert run.stdout.split(b"\t")[0] == name
+    assert b"Traceback" not in run.stderr

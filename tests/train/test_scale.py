@@ -72,6 +72,18 @@ def test_two_processes_do_what_one_does_with_the_double_batch(tmp_path):
 
 
 @pytest.mark.slow
+def test_all_processes_stop_where_one_of_them_is_asked_to(tmp_path):
+    stop = "{class_path: train.runs.Signal, init_args: {number: 15, epoch: 1, rank: 1}}"
+    devices = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    given = options(tmp_path, *devices, f"--trainer.callbacks+={stop}")
+    status, said = fit_elsewhere(*given)
+    assert status == 128 + signal.SIGTERM, said
+    assert said.count("stopped by SIGTERM") == 1
+    assert f"--ckpt_path {last_checkpoint(tmp_path)}" in said
+    assert torch.load(last_checkpoint(tmp_path), weights_only=True)["global_step"] == 3
+
+
+@pytest.mark.slow
 def test_a_model_in_shards_learns_what_a_whole_one_does(tmp_path):
     launcher = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
     program = ["--nproc_per_node=2", str(Path(sharded.__file__)), str(tmp_path / "state.pt")]

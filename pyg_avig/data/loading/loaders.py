@@ -1,7 +1,9 @@
-"""The loader that every data set with random access is read through."""
+"""The loader that every training is fed by."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -20,6 +22,41 @@ def check_least(module: Any, **least: int) -> None:
             raise InputError(f"{name} must be at least {value} (got {getattr(module, name)})")
 
 
+class EpochLoader(DataLoader):
+    """PyG's loader, for epochs that can be resumed.
+
+    An epoch begins when its first batch is asked for: Lightning makes an iterator before it says
+    which epoch it is for, and workers would set out at once, in the order of another. Its state, in
+    Lightning's protocol, is the number of batches that an epoch has given; one that is loaded is
+    left out of the next epoch.
+    """
+
+    given = 0
+    left_out = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.given, self.left_out = self.left_out, 0
+        batches = self._from(self.given)
+        for batch in batches:
+            self.given += 1
+            yield batch
+
+    def _from(self, first: int) -> Iterator[Any]:
+        """The batches of an epoch from a place on; a stream's have to be read to get there."""
+        if isinstance(self.sampler, SeededSampler) and self.batch_size is not None:
+            self.sampler.left_out = first * self.batch_size
+            return super().__iter__()
+        return islice(super().__iter__(), first, None)
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches this epoch has given."""
+        return {"given": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin the next epoch after as many batches."""
+        self.left_out = state["given"]
+
+
 def share_loader(
     items: Dataset,
     batch_size: int,
@@ -28,7 +65,7 @@ def share_loader(
     world_size: int = 1,
     training: bool = False,
     repeats: int = 1,
-) -> DataLoader:
+) -> EpochLoader:
     """The loader of one process's share of a data set, the same in every run of a seed.
 
     Args:
@@ -48,7 +85,7 @@ def share_loader(
         else:
             sampler = DistributedSampler(items, **shared)  # type: ignore[arg-type]
         sampler = SeededSampler(sampler, rank, world_size)
-    return DataLoader(
+    return EpochLoader(
         items,
         batch_size=batch_size,
         sampler=sampler,

@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class SeededSampler(DistributedSampler):  # So that Lightning does not deal out 
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.left_out = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Draw another order and other seeds; Lightning calls it."""
@@ -67,7 +69,8 @@ class SeededSampler(DistributedSampler):  # So that Lightning does not deal out 
         self.sampler.set_epoch(epoch + 100_003 * run_seed())  # type: ignore[attr-defined]
 
     def __iter__(self) -> Iterator:
-        for n, index in enumerate(self.sampler):
+        first, self.left_out = self.left_out, 0  # A part of an epoch that a resumed run has seen.
+        for n, index in islice(enumerate(self.sampler), first, None):
             place = n * self.world_size + self.rank
             sequence = np.random.SeedSequence([run_seed(), self.epoch, place])
             yield index, int(sequence.generate_state(1)[0])

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.data.readers.reader_wds import ReaderWds
 from torch.utils.data import IterableDataset, get_worker_info
 from torch_geometric.data import Data
-from torch_geometric.loader import DataLoader
 
+from pyg_avig.data.loading.loaders import EpochLoader
 from pyg_avig.data.loading.sampling import run_seed, seeded
 from pyg_avig.errors import InputError
 from pyg_avig.transforms import ImageToGraph
@@ -32,7 +33,7 @@ class ImageStream:
 
     def loader(
         self, transform: Any, batch_size: int, num_workers: int, rank: int, training: bool
-    ) -> DataLoader:
+    ) -> EpochLoader:
         """The loader of one process's share.
 
         Args:
@@ -50,7 +51,7 @@ class ImageStream:
                 "in train-{0000..0099}.tar|100000, or in _info.json"
             )
         graphs = StreamedGraphs(images, transform, rank)
-        loader = DataLoader(
+        loader = EpochLoader(
             graphs,
             batch_size=batch_size,
             drop_last=training,
@@ -90,8 +91,17 @@ class StreamedGraphs(IterableDataset):
     def __iter__(self) -> Iterator[Data]:
         worker = get_worker_info()
         place = [run_seed(), int(self.epoch), self.rank, 0 if worker is None else worker.id]
+        self._begin_anew(place)
         for n, (image, label) in enumerate(self.images):
             seed = int(np.random.SeedSequence([*place, n]).generate_state(1)[0])
             with seeded(seed):
                 graph = self.to_graph((self.transform(image), label))
             yield graph
+
+    def _begin_anew(self, place: list[int]) -> None:
+        """Let WebDataset draw from this epoch's seed; else it would draw on from the last one's."""
+        reader = getattr(self.images, "reader", None)
+        if isinstance(reader, ReaderWds):
+            reader._lazy_init()  # Finds out which worker this is.
+            reader.worker_seed = int(np.random.SeedSequence(place).generate_state(1)[0])
+            reader.ds = None
