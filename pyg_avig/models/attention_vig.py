@@ -30,6 +30,7 @@ from pyg_avig.models.layers import (
     ImageGrapher,
     InvertedResidual,
     checked_images,
+    dtype_of,
 )
 from pyg_avig.nn import Grapher
 
@@ -284,7 +285,7 @@ class AttentionViG(nn.Module):
         return self.head(x, pre_logits)
 
     def _images(self, x: Tensor | Data) -> Tensor:
-        return checked_images(x, self.in_chans, next(self.parameters()).dtype, MIN_SIDE)
+        return checked_images(x, self.in_chans, dtype_of(self), MIN_SIDE)
 
     def forward(self, x: Tensor | Data) -> Tensor:
         """Classify images, or graphs of images."""

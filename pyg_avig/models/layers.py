@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from timm.layers import DropPath, LayerScale2d, SelectAdaptivePool2d, register_notrace_module
 from torch import Tensor, nn
@@ -169,6 +171,12 @@ def checked_num_classes(num_classes: int) -> int:
     if not isinstance(num_classes, int) or num_classes < 0:
         raise InputError(f"num_classes must be an int, not negative (got {num_classes!r})")
     return num_classes
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The dtype of a model's weights, or of its buffers: a replica on a GPU has no parameters."""
+    tensors = chain(model.parameters(), model.buffers())
+    return next(tensor.dtype for tensor in tensors if tensor.is_floating_point())
 
 
 def checked_images(
