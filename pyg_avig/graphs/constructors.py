@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
@@ -24,8 +26,16 @@ class GraphConstructor(BaseTransform):
     """What all constructors share: ``constructor(data)`` joins the nodes of a graph.
 
     Takes a ``Data`` or ``Batch``; edges never leave a graph, go from source to target, come ordered
-    by target, and join no node with itself and no pair twice. The edge features of the old edges
-    are dropped. What a constructor needs of ``data`` stands in its docstring.
+    by target, and join no node with itself and no pair twice. What a constructor needs of ``data``
+    stands in its docstring.
+
+    What was said of the old edges is dropped: ``edge_attr`` and ``edge_weight``, ``adj`` and
+    ``adj_t``, and of all other fields those as long as the old edges, if ``edge`` is in their name
+    or there are not as many nodes or graphs. ``x``, ``pos``, ``y``, ``batch`` and ``ptr`` stay, and
+    so do the pairs of ``edge_label_index`` with their ``edge_label``.
+
+    Raises:
+        InputError: For graphs of several kinds of nodes, such as ``HeteroData``.
     """
 
     @property
@@ -39,15 +49,57 @@ class GraphConstructor(BaseTransform):
 
     def forward(self, data: Data) -> Data:
         """Set the edges."""
-        data.edge_index = to_edge_list(self.graph(data)).edge_index
-        for name in ("edge_attr", "edge_weight"):
-            if name in data:
-                del data[name]
+        if not isinstance(data, Data):
+            raise InputError(
+                f"expected a Data or Batch of one kind of nodes (got {type(data).__name__})"
+            )
+        edge_index = to_edge_list(self.graph(data)).edge_index
+        for name in _edge_fields(data):
+            del data[name]
+        data.edge_index = edge_index
+        if isinstance(data, Batch) and hasattr(data, "_slice_dict"):
+            _note_graphs_of_edges(data)
         return data
 
     def __repr__(self) -> str:
         args = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{self.__class__.__name__}({args})"
+
+
+def _edge_fields(data: Data) -> list[str]:
+    """The fields that speak of single edges, but for ``edge_index``."""
+    names = {"edge_attr", "edge_weight", "adj", "adj_t"} & set(data.keys())
+    if data.get("edge_index") is None:
+        return sorted(names)
+    others = set(data.keys()) - {"edge_index", "edge_label_index", "x", "pos", "y", "batch", "ptr"}
+    if "edge_label_index" in data:
+        others -= {"edge_label"}
+    # The coincidence of a number of edges with one of these does not make a field one of edges.
+    counts = {data.num_nodes, data.num_graphs if isinstance(data, Batch) else 1}
+    for name in others:
+        value, number = data[name], data.num_edges
+        if "edge" in name or (number not in counts and isinstance(value, (Tensor, np.ndarray))):
+            names |= {name} if _length(data, name, value) == number else set()
+    return sorted(names)
+
+
+def _length(data: Data, name: str, value: Any) -> int | None:
+    """How many edges, nodes or graphs a field speaks of."""
+    if isinstance(value, (list, tuple)):  # A batch has one a graph.
+        parts = value if isinstance(data, Batch) else [value]
+        return sum(len(part) for part in parts if isinstance(part, (list, tuple)))
+    axis = data.__cat_dim__(name, value)
+    if not isinstance(value, (Tensor, np.ndarray)) or not value.ndim or not isinstance(axis, int):
+        return None
+    return value.shape[axis]
+
+
+def _note_graphs_of_edges(batch: Any) -> None:
+    """Tell a batch which edges are whose, so that it comes apart again."""
+    ends = torch.tensor(node_ranges(batch))
+    slices = torch.searchsorted(batch.edge_index[1].cpu().contiguous(), ends)
+    batch._slice_dict = {**batch._slice_dict, "edge_index": slices}
+    batch._inc_dict = {**batch._inc_dict, "edge_index": ends[:-1]}
 
 
 _CONSTRUCTORS: dict[str, type[GraphConstructor]] = {}
@@ -130,7 +182,8 @@ def ordered(edge_index: Tensor) -> Tensor:
 
 
 def positive(name: str, value: float, kind: type = int) -> Any:
-    """A positive number of ``kind``; raises an InputError for any other value."""
-    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not value > 0:
+    """A positive number, as an ``int`` or ``float``; raises an InputError for any other value."""
+    known = Integral if kind is int else Real  # NumPy's too.
+    if isinstance(value, bool) or not isinstance(value, known) or not value > 0:
         raise InputError(f"{name} must be a positive {kind.__name__} (got {value!r})")
-    return value
+    return kind(value)

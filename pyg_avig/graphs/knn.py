@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from itertools import pairwise
 
 import torch
@@ -17,8 +16,7 @@ from pyg_avig.graphs.constructors import (
     positive,
     register_graph,
 )
-
-_DISTANCES = 2**24  # At a time: 64 MiB in single precision.
+from pyg_avig.graphs.distances import nearest, to_double, use_tree
 
 
 @register_graph("knn")
@@ -27,9 +25,10 @@ class KNNEdges(GraphConstructor):
 
     A node of a graph that is too small gets those that there are. In up to three dimensions on the
     CPU SciPy's k-d tree finds them, where it is installed; elsewhere all distances are computed, a
-    bounded number at a time. Dilated neighbours, of features and rebuilt in each block, are those
-    of `"Vision GNN: An Image is Worth Graph of Nodes" <https://arxiv.org/abs/2206.00272>`_
-    (section 3.1).
+    bounded number at a time. Either way they are right to the rounding of the points' dtype,
+    wherever the points lie; of points equally far away any may be taken. Dilated neighbours, of
+    features and rebuilt in each block, are those of `"Vision GNN: An Image is Worth Graph of Nodes"
+    <https://arxiv.org/abs/2206.00272>`_ (section 3.1).
 
     Args:
         k: Number of neighbours.
@@ -49,8 +48,9 @@ class KNNEdges(GraphConstructor):
     def graph(self, data: Data) -> Tensor:
         """The edges, (2, N * k), each node's nearest neighbour first."""
         points = points_of(data, self.of)
+        tolerance = max(torch.finfo(points.dtype).eps, 1e-10)
         if self.cosine:
-            points = F.normalize(points, dim=-1)
+            points = F.normalize(to_double(points), dim=-1)
         ends = node_ranges(data)
         sizes = {b - a for a, b in pairwise(ends)}
         far = self.k * self.dilation
@@ -58,30 +58,20 @@ class KNNEdges(GraphConstructor):
             neighbors = [_by_tree(points[a:b], far) + a for a, b in pairwise(ends)]
         elif len(sizes) == 1:
             (size,) = sizes
-            neighbors = [_by_distance(points.view(-1, size, points.size(1)), far).flatten(0, 1)]
-            first = torch.arange(0, ends[-1], max(size, 1), device=points.device)
-            neighbors[0] += first.repeat_interleave(size).view(-1, 1)
+            copies = len(ends) - 1
+            found = nearest(points.view(copies, size, points.size(1)), far, tolerance)
+            first = torch.tensor(ends[:-1], device=points.device)
+            neighbors = [(found + first.view(-1, 1, 1)).flatten(0, 1)]
         else:
-            neighbors = [_by_distance(points[None, a:b], far)[0] + a for a, b in pairwise(ends)]
+            neighbors = [
+                nearest(points[None, a:b], far, tolerance)[0] + a for a, b in pairwise(ends)
+            ]
         sources = [nodes[:, :: self.dilation] for nodes in neighbors]
         counts = [nodes.size(1) for nodes in sources for _ in range(nodes.size(0))]
         degrees = torch.tensor(counts, dtype=torch.long, device=points.device)
         targets = torch.arange(ends[-1], device=points.device).repeat_interleave(degrees)
         none = targets.new_empty(0)
         return torch.stack([torch.cat([none, *(nodes.flatten() for nodes in sources)]), targets])
-
-
-def use_tree(points: Tensor) -> bool:
-    """Whether SciPy's k-d tree should look for neighbours: in few dimensions, on the CPU."""
-    return points.device.type == "cpu" and points.size(1) <= 3 and find_spec("scipy") is not None
-
-
-def distances(a: Tensor, b: Tensor) -> Tensor:
-    """The distances between two sets of points, (..., N, D) and (..., M, D): (..., N, M)."""
-    if a.size(-1) <= 16:  # The product that is faster for many features loses digits.
-        return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-    centre = b.mean(-2, keepdim=True)
-    return torch.cdist(a - centre, b - centre)
 
 
 def _by_tree(points: Tensor, k: int) -> Tensor:
@@ -98,19 +88,3 @@ def _by_tree(points: Tensor, k: int) -> Tensor:
     others = nodes != torch.arange(size).view(-1, 1)
     others[others.all(1), -1] = False
     return nodes[others].view(size, k)
-
-
-def _by_distance(points: Tensor, k: int) -> Tensor:
-    """The nearest others of each point of equally large sets (B, N, D), (B, N, min(k, N - 1))."""
-    batch, size, _ = points.shape
-    k = min(k, size - 1)
-    if k < 1:
-        return torch.empty(batch, size, 0, dtype=torch.long, device=points.device)
-    rows = max(_DISTANCES // (batch * size), 1)
-    nodes = []
-    for start in range(0, size, rows):
-        queries = points[:, start : start + rows]
-        distance = distances(queries, points)
-        distance.diagonal(start, 1, 2).fill_(torch.inf)
-        nodes.append(distance.topk(k, largest=False).indices)
-    return torch.cat(nodes, 1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
@@ -17,17 +19,19 @@ def lattice_size(data: Data) -> tuple[int, ...]:
 
     Args:
         data: A ``Data`` or ``Batch`` with the field ``lattice_size``: one tuple
-            of ints a graph, as the transforms of this package write it.
+            of ints a graph, as the transforms of this package write it. An int (one axis), a list
+            and a tensor of ints do as well. Where a ``Data`` holds several graphs, one size alone
+            is that of them all.
 
     Raises:
-        InputError: If the field is missing, or the graphs of a batch differ.
+        InputError: If the field is missing or no size, or the graphs of a batch differ.
     """
     size = getattr(data, "lattice_size", None)
     if size is None:
         raise InputError(
             f"expected a graph with the field `lattice_size`, as ImageToGraph makes it (got {data})"
         )
-    return _common("lattice_size", size, isinstance(data, Batch))
+    return _common("lattice_size", size, data)
 
 
 def nodes_to_grid(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -54,11 +58,14 @@ def graph_images(data: Data) -> Tensor:
     size = lattice_size(data)
     if data.get("patch_size") is None or data.x is None:
         raise InputError(f"expected a graph with the fields x and patch_size (got {data})")
-    p_h, p_w = _common("patch_size", data.patch_size, isinstance(data, Batch))
+    patch = _common("patch_size", data.patch_size, data)
+    if len(size) != 2 or len(patch) > 2:
+        raise InputError(f"expected a lattice and patches of two axes (got {size} and {patch})")
+    rows, columns = size
+    p_h, p_w = patch * 2 if len(patch) == 1 else patch
     grid = nodes_to_grid(data.x, size)
     if (p_h, p_w) == (1, 1):
         return grid
-    rows, columns = size
     if data.x.size(1) % (p_h * p_w):
         raise InputError(
             f"expected patches of {p_h} x {p_w} pixels, C * {p_h * p_w} values each "
@@ -93,14 +100,38 @@ def image_nodes(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
     return nodes.view(batch * rows * columns, -1)
 
 
-def _common(name: str, values: Sequence, is_batch: bool) -> tuple:
-    """The value that all graphs of a batch have in common (a lone graph's own)."""
-    values = list(values) if is_batch else [values]
-    for value in values:
-        if tuple(value) != tuple(values[0]):
+def _common(name: str, values: Any, data: Data) -> tuple:
+    """The size that all graphs have in common."""
+    sizes = _sizes(values, data)
+    if not sizes or not all(size and all(_is_length(v) for v in size) for size in sizes):
+        raise InputError(f"expected {name} as positive ints, one an axis (got {values!r})")
+    for size in sizes:
+        if size != sizes[0]:
             raise InputError(
-                f"expected graphs of one {name} in a batch (got {tuple(values[0])} and "
-                f"{tuple(value)}); put equal ones together, or use a model that reads "
+                f"expected graphs of one {name} in a batch (got {sizes[0]} and "
+                f"{size}); put equal ones together, or use a model that reads "
                 "edge_index"
             )
-    return tuple(values[0])
+    return sizes[0]
+
+
+def _sizes(values: Any, data: Data) -> list[tuple]:
+    """The size of each graph, or one alone, from whatever PyG makes of them in a batch."""
+    if isinstance(values, (Tensor, np.ndarray, np.integer)):
+        graphs = 0 if data.get("ptr") is None else len(data.ptr) - 1
+        if values.ndim == 1 and graphs and len(values) % graphs == 0:
+            values = values.reshape(graphs, -1)  # Those of graphs come end to end.
+        values = values.tolist()
+    if not isinstance(values, (list, tuple)):
+        return [(values,)]
+    if any(isinstance(value, (list, tuple, Tensor, np.ndarray)) for value in values):
+        return [size for value in values for size in _sizes(value, Data())]
+    size = tuple(v.item() if isinstance(v, np.integer) else v for v in values)
+    # A batch keeps what it cannot put end to end as a list, here of ints.
+    return [(v,) for v in size] if isinstance(data, Batch) and isinstance(values, list) else [size]
+
+
+def _is_length(value: Any) -> bool:
+    # A traced program has symbolic sizes.
+    number = isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
+    return number and bool(value > 0)

@@ -71,9 +71,9 @@ class NeighborhoodEdges(_LatticeEdges):
     """
 
     def __init__(self, kernel: int = 3, dilation: int = 1) -> None:
-        if positive("kernel", kernel) % 2 == 0:
+        self.kernel = positive("kernel", kernel)
+        if self.kernel % 2 == 0:
             raise InputError(f"kernel must be odd (got {kernel})")
-        self.kernel = kernel
         self.dilation = positive("dilation", dilation)
 
     def _joined(self, nodes: Tensor, size: tuple[int, ...]) -> Tensor:

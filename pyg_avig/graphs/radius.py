@@ -14,7 +14,8 @@ from pyg_avig.graphs.constructors import (
     positive,
     register_graph,
 )
-from pyg_avig.graphs.knn import KNNEdges, distances, use_tree
+from pyg_avig.graphs.distances import pair_distances, within
+from pyg_avig.graphs.knn import KNNEdges
 
 
 @register_graph("radius")
@@ -30,28 +31,16 @@ class RadiusEdges(GraphConstructor):
     def __init__(self, r: float = 1.0, of: str = "pos", max_neighbors: int | None = None) -> None:
         self.r = positive("r", r, float)
         self.of = of
-        self.max_neighbors = max_neighbors
         if max_neighbors is not None:
-            positive("max_neighbors", max_neighbors)
+            max_neighbors = positive("max_neighbors", max_neighbors)
+        self.max_neighbors = max_neighbors
 
     def graph(self, data: Data) -> Tensor:
         """The edges, (2, E)."""
         points = points_of(data, self.of)
         if self.max_neighbors is not None:
             nearest = KNNEdges(self.max_neighbors, self.of).graph(data)
-            distance = (points[nearest[0]] - points[nearest[1]]).norm(dim=-1)
-            return nearest[:, distance <= self.r]
-        edges = [_within(points[nodes], self.r) + nodes.start for nodes in graphs_of(data)]
+            return nearest[:, pair_distances(points, nearest) <= self.r]
+        edges = [within(points[nodes], self.r) + nodes.start for nodes in graphs_of(data)]
         none = torch.empty(2, 0, dtype=torch.long, device=points.device)
         return ordered(torch.cat([none, *edges], 1))
-
-
-def _within(points: Tensor, r: float) -> Tensor:
-    if use_tree(points):
-        from scipy.spatial import KDTree
-
-        pairs = torch.from_numpy(KDTree(points.numpy()).query_pairs(r, output_type="ndarray"))
-        return torch.cat([pairs.T, pairs.T.flip(0)], 1)
-    close = distances(points, points) <= r
-    close.fill_diagonal_(False)
-    return close.nonzero().T

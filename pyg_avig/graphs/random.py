@@ -37,9 +37,9 @@ class ExpanderEdges(GraphConstructor):
     """
 
     def __init__(self, degree: int = 4, seed: int | None = 0) -> None:
-        if positive("degree", degree) % 2:
+        self.degree = positive("degree", degree)
+        if self.degree % 2:
             raise InputError(f"degree must be even (got {degree})")
-        self.degree = degree
         self.seed = seed
 
     def graph(self, data: Data) -> Tensor:
@@ -130,4 +130,4 @@ class DegradedEdges(GraphConstructor):
 
 
 def _generator(seed: int | None) -> torch.Generator | None:
-    return None if seed is None else torch.Generator().manual_seed(seed)
+    return None if seed is None else torch.Generator().manual_seed(int(seed))

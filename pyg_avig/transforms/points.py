@@ -14,7 +14,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.constructors import positive
-from pyg_avig.graphs.knn import distances, use_tree
+from pyg_avig.graphs.distances import distances, use_tree
 
 
 @functional_transform("points_to_graph")

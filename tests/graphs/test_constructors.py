@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data, HeteroData
 
 from pyg_avig import AxialGraph, InputError
 from pyg_avig.graphs import (
@@ -18,6 +19,7 @@ from pyg_avig.graphs import (
     make_graph,
     register_graph,
 )
+from pyg_avig.graphs.adjacency import to_edge_list
 
 RANDOM = {"expander", "degraded"}
 
@@ -86,6 +88,97 @@ def test_the_rest_of_the_data_stays_and_old_edge_features_go(name):
     assert repr(make_graph(name)).startswith(type(make_graph(name)).__name__)
 
 
+def test_what_was_said_of_the_old_edges_goes():
+    def graph(nodes, edges):
+        data = Data(
+            x=torch.randn(nodes, 2),
+            pos=torch.randn(nodes, 2),
+            edge_index=torch.randint(nodes, (2, edges)),
+            edge_type=torch.zeros(edges, dtype=torch.long),
+            edge_label=torch.ones(edges),
+            edge_names=[str(n) for n in range(edges)],
+            bond=torch.zeros(edges, 3),
+            edge_free=torch.zeros(nodes + edges),
+            train_mask=torch.ones(nodes, dtype=torch.bool),
+            y=torch.zeros(edges),
+        )
+        return data
+
+    kept = ["edge_free", "edge_index", "pos", "train_mask", "x", "y"]
+    assert sorted(KNNEdges(2)(graph(5, 8)).keys()) == kept
+    # As many edges as nodes, or as there are graphs: only a name tells.
+    assert sorted(KNNEdges(2)(graph(5, 5)).keys()) == sorted([*kept, "bond"])
+    assert sorted(KNNEdges(2)(graph(5, 1)).keys()) == sorted([*kept, "bond"])
+    batch = KNNEdges(2)(Batch.from_data_list([graph(5, 8), graph(4, 2)]))
+    assert sorted(batch.keys()) == sorted([*kept, "batch", "ptr"])
+
+
+def test_the_pairs_of_a_link_prediction_stay():
+    data = Data(
+        pos=torch.randn(5, 2),
+        edge_index=torch.randint(5, (2, 8)),
+        edge_label_index=torch.randint(5, (2, 8)),
+        edge_label=torch.ones(8),
+        adj_t=torch.eye(5).to_sparse_csr(),
+    )
+    assert sorted(KNNEdges(2)(data).keys()) == [
+        "edge_index",
+        "edge_label",
+        "edge_label_index",
+        "pos",
+    ]
+
+
+@pytest.mark.parametrize("name", graph_names())
+def test_a_batch_comes_apart_with_its_new_edges(name):
+    graphs = lattices((2, 3), 2) + lattices((2, 3), 1)
+    for graph in graphs:
+        graph.pos = torch.randn(6, 2)
+    before = Batch.from_data_list(graphs)
+    batch = make_graph(name)(before)
+    parts = batch.to_data_list()
+    assert sum(part.num_edges for part in parts) == batch.num_edges
+    for part, first in zip(parts, batch.ptr.tolist(), strict=False):
+        mine = batch.batch[batch.edge_index[1]] == batch.batch[first]
+        assert torch.equal(part.edge_index + first, batch.edge_index[:, mine])
+    assert torch.equal(before[0].edge_index, graphs[0].edge_index)
+
+
+def test_graphs_of_several_kinds_are_refused():
+    with pytest.raises(InputError, match="one kind of nodes .got HeteroData"):
+        KNNEdges()(HeteroData())
+
+
+def test_numbers_of_numpy():
+    data = Data(pos=torch.randn(20, 2), lattice_size=(4, 5))
+    for make, number in (
+        (lambda n: KNNEdges(n, dilation=n), 2),
+        (lambda n: RadiusEdges(n, max_neighbors=n), 2),
+        (lambda n: NeighborhoodEdges(n, n), 3),
+        (lambda n: WindowEdges(n), 3),
+        (lambda n: AxialEdges(n), 2),
+        (lambda n: ExpanderEdges(n, n), 2),
+        (lambda n: DegradedEdges("knn", {"k": n}, 0.5, n, n), 2),
+    ):
+        for kind in (np.int64, np.int32):
+            edges = to_edge_list(make(kind(number)).graph(data)).edge_index
+            assert torch.equal(edges, to_edge_list(make(number).graph(data)).edge_index)
+    assert RadiusEdges(np.float32(0.5)).r == 0.5
+    assert repr(KNNEdges(np.int64(3))) == repr(KNNEdges(3))
+
+
+@pytest.mark.parametrize("name", graph_names())
+@pytest.mark.parametrize("features", [2, 20])
+def test_batches_of_no_graph_and_of_one(name, features):
+    none = {"x": torch.empty(0, 3), "pos": torch.empty(0, features), "lattice_size": (2, 3)}
+    none |= {"edge_index": torch.empty(2, 0).long(), "batch": torch.empty(0).long()}
+    assert make_graph(name)(Data(**none)).edge_index.shape == (2, 0)
+    (data,) = lattices((2, 3), 1)
+    data.pos = torch.randn(6, features)
+    one = make_graph(name)(Batch.from_data_list([data]))
+    assert torch.equal(one.edge_index, make_graph(name)(data).edge_index)
+
+
 def nearest(points, k):
     distance = torch.cdist(points, points)
     distance.fill_diagonal_(torch.inf)
@@ -113,7 +206,7 @@ def test_nearest_neighbours(of, dimensions, sizes, k, dilation):
 @pytest.mark.parametrize("tree", [True, False])
 def test_points_far_from_the_origin(dimensions, tree, monkeypatch):
     if not tree:
-        monkeypatch.setattr("pyg_avig.graphs.knn.find_spec", lambda name: None)
+        monkeypatch.setattr("pyg_avig.graphs.distances.find_spec", lambda name: None)
     points = torch.rand(200, dimensions, dtype=torch.double) + 1000
     data = Data(pos=points.float())
     expected = nearest(data.pos.double(), 5).indices
@@ -150,7 +243,7 @@ def test_nodes_in_one_place_are_still_not_their_own_neighbours(dimensions):
 def test_many_nodes_are_compared_in_parts(monkeypatch):
     data = Data(x=torch.randn(50, 6), num_nodes=50)
     whole = KNNEdges(5, "x").graph(data)
-    monkeypatch.setattr("pyg_avig.graphs.knn._DISTANCES", 200)
+    monkeypatch.setattr("pyg_avig.graphs.distances._NUMBERS", 200)
     assert torch.equal(KNNEdges(5, "x").graph(data), whole)
 
 
