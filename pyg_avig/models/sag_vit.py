@@ -13,14 +13,19 @@ from typing import Any, NamedTuple
 import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._features import feature_take_indices
+from timm.models import (
+    build_model_with_cfg,
+    generate_default_cfgs,
+    register_model,
+    resolve_pretrained_cfg,
+)
+from timm.models._features import FeatureGetterNet, feature_take_indices
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.constructors import positive
-from pyg_avig.models.layers import checked_images
+from pyg_avig.models.layers import checked_images, dtype_of
 from pyg_avig.models.sag_vit_layers import GridTokens, MeanToken, PatchGraph, TokenHead, one_of
 
 __all__ = ["SAGViT"]
@@ -77,7 +82,8 @@ class SAGViT(nn.Module):
             tokens), or '' for every token; ``None`` leaves it to the variant.
         variant: 'paper' or 'public'.
         backbone: Name of a model of timm that gives features.
-        backbone_args: Further arguments of it, such as ``pretrained``.
+        backbone_args: Further arguments of ``timm.create_model`` for it, such as ``pretrained``, or
+            ``checkpoint_path`` for weights at hand.
         stride: The pixels between two features of the map that is taken.
         patch_size: Side of a patch, in features.
         remainder: What becomes of features that fill no whole patch: 'pad' with zeros, or 'drop';
@@ -102,7 +108,8 @@ class SAGViT(nn.Module):
 
     Raises:
         InputError: If an argument is none of these, the backbone has no map of this stride, or the
-            images have another shape or dtype, or give less than a patch of features.
+            images have another shape or dtype, give less than a patch of features, or are of a size
+            that the backbone does not take.
     """
 
     def __init__(
@@ -131,15 +138,16 @@ class SAGViT(nn.Module):
         super().__init__()
         chosen = VARIANTS[one_of("variant", variant, *VARIANTS)]
         self.in_chans = positive("in_chans", in_chans)
-        self.num_features = positive("embed_dim", embed_dim)
-        if embed_dim % positive("num_heads", num_heads):
+        self.num_features = embed_dim = positive("embed_dim", embed_dim)
+        num_heads = positive("num_heads", num_heads)
+        if embed_dim % num_heads:
             raise InputError(f"num_heads must divide embed_dim (got {num_heads} and {embed_dim})")
         args = _checked_args(backbone_args or {})
         if str(backbone).split(".")[0] == BACKBONE:
             args = {**chosen.backbone_args, **args}
         if drop_path_rate:  # Not every backbone has any.
             args["drop_path_rate"] = drop_path_rate
-        self.backbone: Any = _features(backbone, stride, {**args, "in_chans": in_chans})
+        self.backbone: Any = _features(backbone, stride, {**args, "in_chans": self.in_chans})
         self.feature_info = [
             {**level, "module": f"backbone.model.{level['module']}"}
             for level in self.backbone.feature_info.get_dicts()
@@ -174,8 +182,20 @@ class SAGViT(nn.Module):
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Hold no activations within the backbone's blocks, and compute them again."""
-        self.backbone.model.set_grad_checkpointing(enable)
+        """Hold no activations within the backbone's blocks, and compute them again.
+
+        Raises:
+            InputError: If the backbone cannot.
+        """
+        backbone = self.backbone.model
+        try:
+            backbone.set_grad_checkpointing(enable)
+        except (AssertionError, AttributeError):  # As timm's models say that they cannot.
+            if enable:
+                raise InputError(
+                    "expected a backbone with gradient checkpointing (got "
+                    f"{type(backbone).__name__}, without)"
+                ) from None
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
@@ -204,8 +224,6 @@ class SAGViT(nn.Module):
             global_pool: As in the constructor; ``None`` leaves it as it is.
         """
         self.head.reset(num_classes, self.global_pool if global_pool is None else global_pool)
-        like = next(self.backbone.parameters())
-        self.head.to(device=like.device, dtype=like.dtype)
 
     def forward_intermediates(
         self,
@@ -220,7 +238,7 @@ class SAGViT(nn.Module):
 
         Args:
             x: Images, or graphs of images.
-            indices: The last n maps, or these; all if ``None``.
+            indices: The last n maps, all if there are fewer, or these; all if ``None``.
             norm: For timm's interface; there is no norm behind the maps.
             stop_early: For timm's interface; the backbone runs to its end.
             output_fmt: 'NCHW'.
@@ -231,7 +249,7 @@ class SAGViT(nn.Module):
         """
         if output_fmt != "NCHW":
             raise InputError(f"output_fmt must be 'NCHW' (got {output_fmt!r})")
-        wanted, _ = feature_take_indices(len(self.feature_info), indices)
+        wanted, _ = self._taken(indices)
         maps = self._maps(x)
         found = [maps[i] for i in wanted]
         return found if intermediates_only else (self._tokens(maps[-1]), found)
@@ -249,7 +267,7 @@ class SAGViT(nn.Module):
             prune_norm: For timm's interface; there is no norm behind the maps.
             prune_head: Remove graph, Transformer and head even if all maps stay.
         """
-        wanted, last = feature_take_indices(len(self.feature_info), indices)
+        wanted, last = self._taken(indices)
         if prune_head or last < len(self.feature_info) - 1:
             self.feature_info = self.feature_info[: last + 1]
             self.backbone.out_indices = list(range(last + 1))
@@ -272,7 +290,25 @@ class SAGViT(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def _maps(self, x: Tensor | Data) -> list[Tensor]:
-        return self.backbone(checked_images(x, self.in_chans, next(self.parameters()).dtype))
+        images = checked_images(x, self.in_chans, dtype_of(self))
+        try:
+            return self.backbone(images)
+        except (AssertionError, RuntimeError) as error:
+            cfg = self.backbone.model.pretrained_cfg
+            fixed = cfg.get("fixed_input_size") and images.shape[2:] != cfg["input_size"][1:]
+            if isinstance(error, RuntimeError) and not fixed:  # It has another cause.
+                raise
+            raise InputError(
+                f"expected images that the backbone takes (got {tuple(images.shape)}: {error}); "
+                "img_size in backbone_args sets the size of a backbone that takes one alone"
+            ) from None
+
+    def _taken(self, indices: int | list[int] | None) -> tuple[list[int], int]:
+        """Which maps are asked for, and the last of them."""
+        number = len(self.feature_info)
+        return feature_take_indices(
+            number, min(indices, number) if isinstance(indices, int) else indices
+        )
 
     def _tokens(self, features: Tensor) -> Tensor:
         return self.encoder(self.tokens(self.patch_graph(features)))
@@ -282,15 +318,18 @@ def _features(name: str, stride: int, args: dict[str, Any]) -> Any:
     """A model of timm that gives its feature maps, the last of them of this stride."""
     if not isinstance(name, str) or not timm.is_model(name):
         raise InputError(f"backbone must be a model that timm knows (got {name!r})")
-    # The getter leaves out what lies behind the last map.
-    create: Any = partial(timm.create_model, name, features_only=True, feature_cls="getter")
+    if args.get("checkpoint_path"):  # It would be loaded over the weights that timm downloads.
+        args = {**args, "pretrained": False}
     try:
-        levels = create(**{**args, "pretrained": False}).feature_info.info
-    except (AttributeError, RuntimeError, TypeError) as error:
+        model: Any = timm.create_model(name, **args)
+    except (AssertionError, AttributeError, RuntimeError, TypeError) as error:
         raise InputError(
-            f"expected a backbone that gives features, and arguments that it takes (got {name} "
-            f"with {args}: {error or type(error).__name__})"
+            f"expected a backbone and arguments that it takes (got {name} with "
+            f"{', '.join(args)}: {error or type(error).__name__})"
         ) from None
+    if not (hasattr(model, "feature_info") and hasattr(model, "forward_intermediates")):
+        raise InputError(f"expected a backbone that gives features (got {name}, which does not)")
+    levels = getattr(model.feature_info, "info", model.feature_info)
     strides = [level["reduction"] for level in levels]
     if stride not in strides:
         raise InputError(
@@ -298,7 +337,8 @@ def _features(name: str, stride: int, args: dict[str, Any]) -> Any:
             f"{', '.join(map(str, sorted(set(strides))))})"
         )
     last = max(i for i, s in enumerate(strides) if s == stride)
-    return create(out_indices=tuple(range(last + 1)), **args)
+    # Which leaves out what lies behind the last map.
+    return FeatureGetterNet(model, out_indices=tuple(range(last + 1)))
 
 
 def _checked_args(args: dict[str, Any]) -> dict[str, Any]:
@@ -316,7 +356,7 @@ def _cfg(**kwargs) -> dict:
         "url": "",
         "num_classes": 1000,
         "input_size": (3, 224, 224),
-        "pool_size": None,
+        "pool_size": (4, 4),  # Nodes.
         "crop_pct": 1.0,
         "interpolation": "bicubic",
         "mean": IMAGENET_DEFAULT_MEAN,
@@ -339,16 +379,28 @@ def sag_vit(
     pretrained: bool = False,
     variant: str = "paper",
     backbone_args: dict[str, Any] | None = None,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: dict[str, Any] | None = None,
     **kwargs,
 ) -> SAGViT:
-    """SAG-ViT on EfficientNetV2-S; ``pretrained`` loads its weights, all there are."""
+    """SAG-ViT on EfficientNetV2-S.
+
+    ``pretrained`` loads the weights that ``pretrained_cfg`` or its overlay name; without them the
+    backbone's, all there are.
+    """
+    source = resolve_pretrained_cfg("sag_vit", pretrained_cfg, pretrained_cfg_overlay)
+    whole = pretrained and bool(source.has_weights or source.state_dict)
     if pretrained:
         backbone_args = {"pretrained": True, **(backbone_args or {})}
+        if whole:
+            backbone_args["pretrained"] = False
     return build_model_with_cfg(
         # timm calls the model's name `variant` too.
         partial(SAGViT, variant=variant, backbone_args=backbone_args),
         "sag_vit",
-        pretrained=False,
-        feature_cfg={"out_indices": 3, "feature_cls": "getter"},  # The last three,
+        pretrained=whole,
+        pretrained_cfg=pretrained_cfg,
+        pretrained_cfg_overlay=pretrained_cfg_overlay,
+        feature_cfg={"out_indices": 3, "feature_cls": "getter"},  # The last three.
         **kwargs,
     )

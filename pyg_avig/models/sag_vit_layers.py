@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from timm.layers import build_sincos2d_pos_embed, register_notrace_module
 from torch import Tensor, nn
-from torch_geometric.data import Data
 from torch_geometric.nn import GATConv, GCNConv
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs import image_nodes, make_graph, nodes_to_grid
-from pyg_avig.models.layers import checked_num_classes
+from pyg_avig.graphs import image_nodes, nodes_to_grid
+from pyg_avig.graphs.cache import cache_by_size
+from pyg_avig.models.layers import counted
 from pyg_avig.nn import CrossAttnConv
 
 # The neighbours of a node in the order of the public code.
@@ -62,17 +59,16 @@ class PatchGraph(nn.Module):
         self.pad = pad
         self.similarity = similarity
         self.permuted = permuted
-        layer: Any = CrossAttnConv
-        if one_of("conv", conv, "gat", "cross_attention") == "gat":
-            layer = partial(GATConv, fill_value=1.0)
-        self.conv1 = layer(
-            in_channels * patch_size**2,
-            conv_channels,
-            heads=conv_heads,
-            edge_dim=1 if similarity else None,
+        in_width, width = in_channels * patch_size**2, conv_channels * conv_heads
+        edge_dim = 1 if similarity else None
+        self.loops = one_of("conv", conv, "gat", "cross_attention") == "gat"
+        # Self-loops are given with the edges, as to look for them would break a compiled graph.
+        self.conv1: nn.Module = (
+            GATConv(in_width, conv_channels, conv_heads, add_self_loops=False, edge_dim=edge_dim)
+            if self.loops
+            else CrossAttnConv(in_width, conv_channels, conv_heads, edge_dim=edge_dim)
         )
-        self.conv2 = GCNConv(conv_channels * conv_heads, out_channels)
-        self._edges: dict[tuple[int, int, torch.device], Tensor] = {}
+        self.conv2 = GCNConv(width, out_channels, add_self_loops=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """The nodes of each map."""
@@ -88,13 +84,17 @@ class PatchGraph(nn.Module):
         features = F.pad(features, (0, width - features.size(3), 0, height - features.size(2)))
         nodes = image_nodes(features, (self.patch_size, self.patch_size))
         edges, edge_index = self.edges(rows, columns, len(features), nodes.device)
+        loops = torch.arange(len(nodes), device=nodes.device).expand(2, -1)
+        looped = torch.cat([edge_index, loops], 1)
         edge_attr = None
         if self.similarity:
-            unit = F.normalize(nodes, dim=1).view(len(features), rows * columns, -1)
+            unit = F.normalize(nodes, dim=1).unflatten(0, (len(features), rows * columns))
             source, target = edges
             edge_attr = (unit @ unit.mT)[:, source, target].view(-1, 1)
-        nodes = self.conv1(nodes, edge_index, edge_attr).relu()
-        return nodes_to_grid(self.conv2(nodes, edge_index), (rows, columns))
+            if self.loops:
+                edge_attr = torch.cat([edge_attr, edge_attr.new_ones(len(nodes), 1)])
+        nodes = self.conv1(nodes, looped if self.loops else edge_index, edge_attr).relu()
+        return nodes_to_grid(self.conv2(nodes, looped), (rows, columns))
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches."""
@@ -104,17 +104,38 @@ class PatchGraph(nn.Module):
     def edges(
         self, rows: int, columns: int, batch: int, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """The edges of one map, found once for each size, and those of a batch of maps."""
-        key = rows, columns, device
-        if key not in self._edges:
-            with torch.inference_mode(False):  # They outlive this call.
-                grid = Data(lattice_size=(rows, columns), num_nodes=rows * columns)
-                edges: Any = make_graph("neighborhood", kernel=3).graph(grid)
-                if self.permuted:
-                    edges = insertion_order(rows, columns)[edges]
-                self._edges[key] = edges.to(device)
+        """The edges of one map, and those of a batch of maps, without self-loops."""
+        edges = edges_of_grid(rows, columns, self.permuted, device)
         first = torch.arange(batch, device=device) * (rows * columns)
-        return self._edges[key], (self._edges[key].unsqueeze(1) + first.view(1, -1, 1)).flatten(1)
+        return edges, (edges.unsqueeze(1) + first.view(1, -1, 1)).flatten(1)
+
+
+@cache_by_size
+def edges_of_grid(rows: int, columns: int, permuted: bool, device: torch.device) -> Tensor:
+    """The edges between the touching nodes of a grid, (2, E), ordered by target.
+
+    Those of :class:`~pyg_avig.graphs.NeighborhoodEdges` of kernel 3, in operations that take the
+    symbolic sizes of a compiled program.
+
+    Args:
+        rows: Rows of nodes.
+        columns: Columns of nodes.
+        permuted: Name nodes by :func:`insertion_order`.
+        device: Where they live.
+    """
+    if rows * columns == 1:  # The ONNX exporter does not join parts that are all empty.
+        return torch.empty(2, 0, dtype=torch.long, device=device)
+    nodes = torch.arange(rows * columns, device=device).view(rows, columns)
+    sources, targets, places = [], [], []
+    for n, (y, x) in enumerate(sorted(STEPS)):
+        source = nodes[max(y, 0) : rows + min(y, 0), max(x, 0) : columns + min(x, 0)].flatten()
+        target = nodes[max(-y, 0) : rows - max(y, 0), max(-x, 0) : columns - max(x, 0)].flatten()
+        sources.append(source)
+        targets.append(target)
+        places.append(target * len(STEPS) + n)  # Unlike targets unique: ONNX has no stable sort.
+    edges = torch.stack([torch.cat(sources), torch.cat(targets)])
+    edges = edges[:, torch.cat(places).argsort()]
+    return insertion_order(rows, columns, device)[edges] if permuted else edges
 
 
 @register_notrace_module
@@ -134,21 +155,20 @@ class GridTokens(nn.Module):
         if embed_dim % 4:
             raise InputError(f"embed_dim must be a multiple of 4 (got {embed_dim})")
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim).normal_(std=0.02))
-        self._codes: dict[tuple, Tensor] = {}
 
     def forward(self, nodes: Tensor) -> Tensor:
         """The tokens, the class token first."""
-        x = nodes.flatten(2).mT + self._codes_of(nodes)
+        codes = codes_of_grid(*nodes.shape[1:], nodes.device, nodes.dtype)
+        x = nodes.flatten(2).mT + codes
         return torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
 
-    def _codes_of(self, nodes: Tensor) -> Tensor:
-        """Sines and cosines, (N, ``embed_dim``); found once for each size."""
-        key = (*nodes.shape[2:], nodes.device, nodes.dtype)
-        if key not in self._codes:
-            with torch.inference_mode(False):  # They outlive this call.
-                codes = build_sincos2d_pos_embed([*nodes.shape[2:]], dim=nodes.size(1))
-                self._codes[key] = codes.to(nodes.device, nodes.dtype)
-        return self._codes[key]
+
+@cache_by_size
+def codes_of_grid(
+    width: int, rows: int, columns: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """Sines and cosines of row and column, (N, ``width``)."""
+    return build_sincos2d_pos_embed([rows, columns], dim=width, device=device, dtype=dtype)
 
 
 class MeanToken(nn.Module):
@@ -183,10 +203,14 @@ class TokenHead(nn.Module):
         drop_rate: Dropout before the classifier.
     """
 
+    like: Tensor
+
     def __init__(
         self, in_features: int, num_classes: int, global_pool: str, drop_rate: float
     ) -> None:
         super().__init__()
+        # Where and of which type the head is, whatever is pruned.
+        self.register_buffer("like", torch.empty(0), persistent=False)
         self.hidden: nn.Module = nn.Linear(in_features, in_features)
         self.act: nn.Module = nn.ReLU()
         self.drop = nn.Dropout(drop_rate)
@@ -197,10 +221,12 @@ class TokenHead(nn.Module):
     def reset(self, num_classes: int, global_pool: str) -> None:
         """Draw a new classifier."""
         self.global_pool = one_of("global_pool", global_pool, "token", "avg", "")
-        self.num_classes = checked_num_classes(num_classes)
+        self.num_classes = num_classes = counted("num_classes", num_classes)
         self.classifier: nn.Module = nn.Identity()
         if num_classes > 0:
-            self.classifier = nn.Linear(self.hidden_size, num_classes)
+            self.classifier = nn.Linear(
+                self.hidden_size, num_classes, device=self.like.device, dtype=self.like.dtype
+            )
 
     def prune(self, in_features: int) -> None:
         """Remove the hidden layer and the classifier; feature maps pass as they are."""
@@ -221,19 +247,20 @@ class TokenHead(nn.Module):
         return x if pre_logits else self.classifier(self.drop(x))
 
 
-def insertion_order(rows: int, columns: int) -> Tensor:
+def insertion_order(rows: int, columns: int, device: torch.device | str | None = None) -> Tensor:
     """The number that the public code's edges give to each node of a grid, (N,).
 
     Its graph is composed node by node, each with its neighbours, and nodes are numbered in the
     order in which they first come up, while their features stay in the order of rows.
     """
-    number: dict[tuple[int, int], int] = {}
-    for row in range(rows):
-        for column in range(columns):
-            for y, x in ((0, 0), *STEPS):
-                if 0 <= row + y < rows and 0 <= column + x < columns:
-                    number.setdefault((row + y, column + x), len(number))
-    return torch.tensor([number[row, column] for row in range(rows) for column in range(columns)])
+    row, column = torch.meshgrid(
+        torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
+    )
+    # A node first comes up beside the one above and left of it, or beside what there is of that.
+    down, right = row.clamp(max=1), column.clamp(max=1)
+    host = (row - down) * columns + column - right
+    place = torch.tensor([[0, 4], [2, 8]], device=device)[down, right]  # In STEPS, from 1 on.
+    return (host * 9 + place).flatten().argsort().argsort()
 
 
 def one_of(name: str, value: str, *choices: str) -> str:
