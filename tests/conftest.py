@@ -1,3 +1,7 @@
+import os
+import shutil
+import tempfile
+
 import pytest
 import torch
 from hypothesis import settings
@@ -7,6 +11,15 @@ from torch_geometric.typing import WITH_TORCH_SPARSE
 torch.set_num_threads(1)
 settings.register_profile("pyg_avig", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("pyg_avig")
+
+
+def pytest_configure(config):
+    """Give the run a cache of its own: what it reads, none has left there."""
+    if hasattr(config, "workerinput"):  # Of pytest-xdist; the first process has made it.
+        return
+    cache = tempfile.mkdtemp(prefix="pyg_avig-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+    os.environ["XDG_CACHE_HOME"] = cache
 
 
 @pytest.fixture(autouse=True)
