@@ -1,4 +1,7 @@
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,20 +16,25 @@ settings.register_profile("pyg_avig", deadline=None, max_examples=40, derandomiz
 settings.load_profile("pyg_avig")
 
 
+def pytest_configure(config):
+    """Give the run a cache of its own: what it reads, none has left there."""
+    if hasattr(config, "workerinput"):  # Of pytest-xdist; the first process has made it.
+        return
+    cache = tempfile.mkdtemp(prefix="pyg_avig-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+    os.environ["XDG_CACHE_HOME"] = cache
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory):
-    """A cache of this session's own, which its processes share: one prepares a data set for all."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    lock, prepare = FileLock(folder / "cache.lock"), Dataset._process
+def _one_prepares():
+    """One process prepares a data set in the cache, for all."""
+    lock, prepare = FileLock(Path(os.environ["XDG_CACHE_HOME"], "tests.lock")), Dataset._process
 
     def alone(dataset):
         with lock:
             prepare(dataset)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setattr(Dataset, "_process", alone)
         yield
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from data.packages import install
 from train.runs import options
 
 from pyg_avig import InputError
@@ -22,13 +23,6 @@ def load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def need(data_set):
-    try:
-        data_set()
-    except InputError as error:  # The package with the data is not installed.
-        pytest.skip(str(error))
 
 
 def test_every_example_is_tested():
@@ -56,21 +50,23 @@ def test_digits_demo(tmp_path, capsys):
     assert all(str(path) in printed for path in files.values())
 
 
+# What is learned depends on the machine's rounding as it does on the seed. Each bar lies far from
+# the worst of ten seeds, which stands beside it, and from what knows nothing.
+
+
 def test_node_classification():
-    means = load("node_classification").main(epochs=100, seeds=4)
+    means = load("node_classification").main(epochs=60, seeds=8)
     assert len(means) == 3
-    # Four classes; the largest has 13 of 34 members.
-    assert means["CrossAttnConv"] > 0.55
-    assert means["CrossAttnConv, normalize=True"] > 0.65
+    assert all(mean > 0.55 for mean in means.values())  # 0.70; the largest class has 0.38.
 
 
 def test_hetero_graph():
-    assert load("hetero_graph").main() > 0.8  # Three classes.
+    assert load("hetero_graph").main() > 0.7  # 0.98; three classes.
 
 
 @pytest.mark.slow
 def test_gps_transformer():
-    assert load("gps_transformer").main(epochs=5) > 0.3  # Ten classes.
+    assert load("gps_transformer").main(epochs=5) > 0.5  # 0.84; ten classes.
 
 
 def test_read_attention():
@@ -102,42 +98,63 @@ def test_model_sizes():
         assert f"| `attentionvig_{size}` | {parameters:.1f} M | {gmacs:.2f} |" in readme
 
 
-def test_cells():
-    need(PBMC68k)
+def test_cells(tmp_path, monkeypatch):
+    install("pbmc68k", tmp_path, monkeypatch)
     scores = load("cells").main(epochs=20)
-    # Ten types; the largest has a third of the cells.
-    assert scores["accuracy"] > 0.6
-    assert scores["macro F1"] > 0.4
+    assert scores["accuracy"] > 0.7  # 1.00; three types.
+    assert scores["macro F1"] > 0.7
     # Never told the types of these cells, it weighs those of the same type more.
-    assert scores["conv1, same type"] > scores["conv1, another type"]
+    assert scores["conv1, same type"] > scores["conv1, another type"]  # 1.2 times.
+
+
+def test_molecules(tmp_path, monkeypatch):
+    install("freesolv", tmp_path, monkeypatch)
+    errors = load("molecules").main(epochs=20)
+    assert errors["model"] < 0.8 * errors["mean of training"]  # 0.55 times.
 
 
 @pytest.mark.slow
-def test_molecules():
-    need(FreeSolvMolecules)
-    errors = load("molecules").main(epochs=8)
-    assert errors["model"] < 0.6 * errors["mean of training"]
+def test_point_clouds(tmp_path, monkeypatch):
+    install("furniture", tmp_path, monkeypatch)
+    assert load("point_clouds").main(epochs=8) > 0.5  # Four kinds.
 
 
 @pytest.mark.slow
-def test_point_clouds():
-    need(Furniture)
-    # Eleven classes; the largest has a sixth of the test clouds.
-    assert load("point_clouds").main(epochs=5, limit=100) > 0.25
+def test_playback_speed(tmp_path, monkeypatch):
+    install("playback", tmp_path, monkeypatch)
+    assert load("playback_speed").main(epochs=5) > 0.6  # Three speeds.
 
 
 @pytest.mark.slow
-def test_playback_speed():
-    need(PlaybackSpeed)
-    assert load("playback_speed").main(epochs=2) > 0.5  # Three speeds.
-
-
-@pytest.mark.slow
-def test_connectomes():
-    need(MouseConnectomes)
+def test_connectomes(tmp_path, monkeypatch):
+    install("mouse_connectomes", tmp_path, monkeypatch)
     accuracy = load("connectomes").main(folds=3)
-    assert accuracy[0.0] > 0.6  # Four strains.
-    assert accuracy[0.8] < accuracy[0.0]
+    assert accuracy[0.0] > 0.6  # 1.00; four strains.
+    assert accuracy[0.8] < accuracy[0.0]  # 0.33.
+
+
+PUBLISHED = {
+    "cells": PBMC68k,
+    "connectomes": MouseConnectomes,
+    "molecules": FreeSolvMolecules,
+    "playback_speed": PlaybackSpeed,
+    "point_clouds": Furniture,
+}
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_examples_take_the_published_data(name):
+    try:
+        PUBLISHED[name]()
+    except InputError as error:  # The package with the data is not installed.
+        pytest.skip(str(error))
+    found = load(name).main(**{"folds": 1} if name == "connectomes" else {}, epochs=1)
+    values = torch.tensor(list(found.values()) if isinstance(found, dict) else [found])
+    assert values.isfinite().all()
+    assert (values >= 0).all()
+    assert name == "molecules" or (values <= 1).all()
 
 
 def test_the_code_in_the_readme_runs():

@@ -15,13 +15,13 @@ from pyg_avig.transforms.video import VideoToGraph
 av = pytest.importorskip("av")
 
 
-def write_film(path, num_frames, width=48, height=32):
-    """A film whose n-th frame has the grey level 2 n, and so names itself."""
+def write_film(path, num_frames, width=48, height=32, level=lambda n: 2 * n):
+    """A film whose n-th frame has the grey level 2 n, and so names itself, or another."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)  # Without loss.
         stream.width, stream.height, stream.pix_fmt = width, height, "gray"
         for n in range(num_frames):
-            pixels = np.full((height, width), 2 * n, np.uint8)
+            pixels = np.full((height, width), level(n), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")))
         container.mux(stream.encode())
     return path
