@@ -20,6 +20,14 @@ from pyg_avig.graphs import (
 )
 
 RANDOM = {"expander", "degraded"}
+LATTICE = {
+    "axial",
+    "dynamic_axial",
+    "mobile_graph",
+    "neighborhood",
+    "neighborhood_attention",
+    "window",
+}
 
 
 def lattices(size, copies):
@@ -27,9 +35,10 @@ def lattices(size, copies):
     nodes = torch.cartesian_prod(*map(torch.arange, size)).view(-1, len(size)).float()
     ring = torch.arange(len(nodes))
     ring = torch.stack([ring, ring.roll(1)])[:, : len(nodes) if len(nodes) > 1 else 0]
+    generator = torch.Generator().manual_seed(0)
     return [
         Data(
-            x=torch.randn(len(nodes), 5),
+            x=torch.randn(len(nodes), 5, generator=generator),
             pos=nodes,
             lattice_size=size,
             edge_index=ring,
@@ -67,7 +76,7 @@ def test_a_graph_without_nodes_has_no_edges(name):
     empty = Data(
         x=torch.empty(0, 3), pos=torch.empty(0, 2), edge_index=torch.empty(2, 0, dtype=torch.long)
     )
-    if name in ("axial", "window", "neighborhood"):
+    if name in LATTICE:
         with pytest.raises(InputError, match="lattice_size"):
             make_graph(name)(empty)
     else:
@@ -287,7 +296,7 @@ def test_a_constructor_of_ones_own():
         del constructors._CONSTRUCTORS["own"]
 
 
-@pytest.mark.parametrize("name", ["axial", "neighborhood", "window"])
+@pytest.mark.parametrize("name", sorted(LATTICE))
 def test_lattices_are_counted_by_their_nodes(name):
     batch = Batch.from_data_list(lattices((3, 4), 2))
     expected = make_graph(name)(batch.clone()).edge_index
