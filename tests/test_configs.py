@@ -54,13 +54,25 @@ def test_every_config_of_downloaded_graphs_trains(config, tmp_path, monkeypatch)
     TREES[name](tmp_path / "data" / name if name in ("modelnet10", "ppi") else tmp_path / "data")
     text = config.read_text()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # Where a board that is drawn is kept.
     Path("config.yaml").write_text(text)
     CLI(["fit", "--config=config.yaml", "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"])
+
+
+# Data sets that are drawn, and how to draw fewer graphs.
+DRAWN = {
+    "pattern": ["share=0.001"],
+    "cluster": ["share=0.001"],
+    "dictionary_lookup": ["num_graphs=100"],
+}
 
 
 @pytest.mark.parametrize("config", [path for path in GRAPHS if path.parts[1] not in TREES], ids=str)
 def test_every_config_of_graphs_builds(config, tmp_path):
     args = [f"--config={config}", f"--trainer.logger.init_args.save_dir={tmp_path}"]
+    if config.parts[1] in DRAWN:
+        drawn = [*DRAWN[config.parts[1]], f"root={tmp_path}"]
+        args += [f"--data.init_args.dataset.init_args.{option}" for option in drawn]
     try:
         cli = CLI(args, run=False)
     except ValueError as error:  # The parser's, around ours.
