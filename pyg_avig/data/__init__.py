@@ -1,10 +1,13 @@
 """Data sets, and Lightning data modules that yield PyG batches."""
 
+from pyg_avig.data.datasets.block_models import Cluster, Pattern
 from pyg_avig.data.datasets.cells import PBMC68k
 from pyg_avig.data.datasets.connectomes import MouseConnectomes
+from pyg_avig.data.datasets.dictionary_lookup import DictionaryLookup
 from pyg_avig.data.datasets.digits import Digits
 from pyg_avig.data.datasets.fashion_mnist import FashionMNIST
 from pyg_avig.data.datasets.furniture import Furniture
+from pyg_avig.data.datasets.minesweeper import Minesweeper
 from pyg_avig.data.datasets.molecules import FreeSolvMolecules, molecule_graph
 from pyg_avig.data.datasets.playback import PlaybackSpeed
 from pyg_avig.data.loading.graph_data import GraphData
@@ -13,6 +16,8 @@ from pyg_avig.data.loading.image_graphs import ImageGraphDataModule, ImageGraphs
 from pyg_avig.data.loading.images import Images
 
 __all__ = [
+    "Cluster",
+    "DictionaryLookup",
     "Digits",
     "FashionMNIST",
     "FreeSolvMolecules",
@@ -22,8 +27,10 @@ __all__ = [
     "ImageGraphDataModule",
     "ImageGraphs",
     "Images",
+    "Minesweeper",
     "MouseConnectomes",
     "PBMC68k",
+    "Pattern",
     "PlaybackSpeed",
     "molecule_graph",
     "read_image",

@@ -8,6 +8,7 @@ from pyg_avig.graphs.constructors import (
     make_graph,
     register_graph,
 )
+from pyg_avig.graphs.dynamic_axial import DynamicAxialEdges
 from pyg_avig.graphs.knn import KNNEdges
 from pyg_avig.graphs.lattice import (
     graph_images,
@@ -17,6 +18,8 @@ from pyg_avig.graphs.lattice import (
     nodes_to_grid,
 )
 from pyg_avig.graphs.lattice_edges import AxialEdges, NeighborhoodEdges, WindowEdges
+from pyg_avig.graphs.mobile_graph import MobileGraphEdges
+from pyg_avig.graphs.neighborhood_attention import NeighborhoodAttentionEdges
 from pyg_avig.graphs.radius import RadiusEdges
 from pyg_avig.graphs.random import DegradedEdges, ExpanderEdges
 
@@ -25,9 +28,12 @@ __all__ = [
     "AxialEdges",
     "AxialGraph",
     "DegradedEdges",
+    "DynamicAxialEdges",
     "ExpanderEdges",
     "GraphConstructor",
     "KNNEdges",
+    "MobileGraphEdges",
+    "NeighborhoodAttentionEdges",
     "NeighborhoodEdges",
     "RadiusEdges",
     "WindowEdges",

@@ -185,7 +185,8 @@ class ViG(nn.Module):
         if constructor is None:
             return self._field(data, "edge_index")
         if constructor.reads_features:
-            return constructor.graph(Data(x=x, batch=batch))
+            size = None if data.get("lattice_size") is None else lattice_size(data)
+            return constructor.graph(Data(x=x, batch=batch, lattice_size=size))
         return constructor.graph(data)
 
     def _shares_sorting(self, graph: Tensor) -> bool:

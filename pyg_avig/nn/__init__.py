@@ -10,9 +10,12 @@ from pyg_avig.nn.cross_attn_conv import CrossAttnConv
 from pyg_avig.nn.freeze_beta import freeze_beta
 from pyg_avig.nn.grapher import GraphDropPath, Grapher
 from pyg_avig.nn.max_relative_conv import MaxRelativeConv
+from pyg_avig.nn.swap_attention import CosineAttention, CosineWindowAttention, swap_attention
 
 __all__ = [
     "AttentionWeights",
+    "CosineAttention",
+    "CosineWindowAttention",
     "CrossAttnConv",
     "GraphDropPath",
     "Grapher",
@@ -22,4 +25,5 @@ __all__ = [
     "freeze_beta",
     "make_aggregation",
     "register_aggregation",
+    "swap_attention",
 ]

@@ -1,8 +1,10 @@
 """Small trees of the layouts that PyG's data sets download, so that none needs to."""
 
 import json
+import pickle
 
 import numpy as np
+import scipy.sparse
 import torch
 from torch_geometric.utils import from_smiles
 
@@ -66,4 +68,63 @@ def peptides_func(root):
         torch.save(graphs, raw / f"{split}.pt")
 
 
-TREES = {"modelnet10": modelnet10, "ppi": ppi, "esol": esol, "peptides_func": peptides_func}
+def heterophilous(name, features, classes):
+    """A ring of nodes with ten splits, as arrays of masks (splits, nodes)."""
+
+    def tree(root, nodes=40):
+        generator = np.random.default_rng(0)
+        part = np.stack([generator.permutation(nodes) % 4 for _ in range(10)])
+        raw = root / name / "raw"
+        raw.mkdir(parents=True)
+        np.savez(
+            raw / f"{name}.npz",
+            node_features=generator.random((nodes, features), dtype=np.float32),
+            node_labels=np.arange(nodes) % classes,
+            edges=np.stack([np.arange(nodes), (np.arange(nodes) + 1) % nodes], 1),
+            train_masks=part < 2,
+            val_masks=part == 2,
+            test_masks=part == 3,
+        )
+
+    return tree
+
+
+def planetoid(name, classes):
+    """Papers in a ring as pickles: 20 a class to train on, 500 to validate, a few to test."""
+
+    def tree(root, words=30, tested=12):
+        raw = root / name / "raw"
+        raw.mkdir(parents=True)
+        train = 20 * classes
+        nodes = train + 500 + tested
+        x = scipy.sparse.random(nodes, words, 0.2, "csr", np.float32, random_state=0)
+        y = np.eye(classes, dtype=np.int32)[np.arange(nodes) % classes]
+        graph = {i: [(i + 1) % nodes, (i - 1) % nodes] for i in range(nodes)}
+        test = np.arange(nodes - tested, nodes)
+        parts = {
+            "x": x[:train],
+            "y": y[:train],
+            "allx": x[:-tested],
+            "ally": y[:-tested],
+            "tx": x[test],
+            "ty": y[test],
+            "graph": graph,
+        }
+        for part, content in parts.items():
+            (raw / f"ind.{name.lower()}.{part}").write_bytes(pickle.dumps(content))
+        np.savetxt(raw / f"ind.{name.lower()}.test.index", test[::-1], fmt="%d")
+
+    return tree
+
+
+TREES = {
+    "modelnet10": modelnet10,
+    "ppi": ppi,
+    "esol": esol,
+    "peptides_func": peptides_func,
+    "minesweeper": heterophilous("minesweeper", 7, 2),
+    "tolokers": heterophilous("tolokers", 10, 2),
+    "roman_empire": heterophilous("roman_empire", 300, 18),
+    "cora": planetoid("Cora", 7),
+    "citeseer": planetoid("CiteSeer", 6),
+}

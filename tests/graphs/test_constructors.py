@@ -22,6 +22,14 @@ from pyg_avig.graphs import (
 from pyg_avig.graphs.adjacency import to_edge_list
 
 RANDOM = {"expander", "degraded"}
+LATTICE = {
+    "axial",
+    "dynamic_axial",
+    "mobile_graph",
+    "neighborhood",
+    "neighborhood_attention",
+    "window",
+}
 
 
 def lattices(size, copies):
@@ -29,9 +37,10 @@ def lattices(size, copies):
     nodes = torch.cartesian_prod(*map(torch.arange, size)).view(-1, len(size)).float()
     ring = torch.arange(len(nodes))
     ring = torch.stack([ring, ring.roll(1)])[:, : len(nodes) if len(nodes) > 1 else 0]
+    generator = torch.Generator().manual_seed(0)
     return [
         Data(
-            x=torch.randn(len(nodes), 5),
+            x=torch.randn(len(nodes), 5, generator=generator),
             pos=nodes,
             lattice_size=size,
             edge_index=ring,
@@ -69,7 +78,7 @@ def test_a_graph_without_nodes_has_no_edges(name):
     empty = Data(
         x=torch.empty(0, 3), pos=torch.empty(0, 2), edge_index=torch.empty(2, 0, dtype=torch.long)
     )
-    if name in ("axial", "window", "neighborhood"):
+    if name in LATTICE:
         with pytest.raises(InputError, match="lattice_size"):
             make_graph(name)(empty)
     else:
@@ -380,7 +389,7 @@ def test_a_constructor_of_ones_own():
         del constructors._CONSTRUCTORS["own"]
 
 
-@pytest.mark.parametrize("name", ["axial", "neighborhood", "window"])
+@pytest.mark.parametrize("name", sorted(LATTICE))
 def test_lattices_are_counted_by_their_nodes(name):
     batch = Batch.from_data_list(lattices((3, 4), 2))
     expected = make_graph(name)(batch.clone()).edge_index
