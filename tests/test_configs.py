@@ -5,6 +5,7 @@ import timm
 import torch
 import yaml
 from data.online import TREES
+from data.scenes import coco_tree, labels_tree
 from data.trees import imagenet_tree
 
 from pyg_avig.train.cli import CLI
@@ -71,7 +72,55 @@ def test_every_config_of_graphs_builds(config, tmp_path):
     assert cli.model(batch).shape[1] == cli.datamodule.facts["out_channels"]
 
 
-@pytest.mark.parametrize("config", sorted(set(CONFIGS) - set(GRAPHS)), ids=str)
+SCENES = [path for path in CONFIGS if "Detector" in (t := path.read_text()) or "Segmenter" in t]
+
+
+@pytest.fixture(scope="module")
+def scenes_root(tmp_path_factory):
+    """Small data of the layout of each config of scenes, by the config's folder or its name."""
+    roots = {name: tmp_path_factory.mktemp(name) for name in ("coco", "ade20k", "masks")}
+    coco_tree(roots["coco"], ("train2017", "val2017"))
+    (roots["coco"] / "annotations").mkdir()
+    for split in ("train2017", "val2017"):
+        (roots["coco"] / f"{split}.json").rename(
+            roots["coco"] / "annotations" / f"instances_{split}.json"
+        )
+    labels_tree(roots["ade20k"], ("training", "validation"), classes=151)
+    (roots["ade20k"] / "labels").rename(roots["ade20k"] / "annotations")
+    coco_tree(roots["masks"])
+    labels_tree(roots["masks"])
+    return {**roots, "boxes": roots["masks"], "semantic": roots["masks"]}
+
+
+@pytest.mark.parametrize("config", SCENES, ids=str)
+def test_every_config_of_scenes_learns_a_batch(config, tmp_path, scenes_root):
+    options = [f"--config={config}", f"--trainer.logger.init_args.save_dir={tmp_path}"]
+    root = scenes_root.get(config.parts[1], scenes_root.get(config.stem))
+    if root is not None:
+        options += [f"--data.init_args.root={root}", "--data.init_args.num_workers=0"]
+    options += ["--data.init_args.batch_size=2", "--trainer.precision=32"]
+    cli = CLI(options, run=False)
+    cli.datamodule.setup("fit")
+    batch = next(iter(cli.datamodule.train_dataloader()))
+    cli.model.log = cli.model.log_dict = lambda *args, **kwargs: None
+    loss = cli.model.training_step(batch, 0)
+    assert loss.isfinite()
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in cli.model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", ["coco/mask_rcnn", "ade20k/semantic_fpn"])
+def test_the_sizes_of_dense_models_share_one_recipe(name):
+    contents = []
+    for size in "sb":
+        content = yaml.safe_load(Path(f"configs/{name}_{size}.yaml").read_text())
+        assert content["model"]["init_args"].pop("name") == f"attentionvig_{size}"
+        assert content["trainer"]["logger"]["init_args"].pop("name").endswith(f"-{size}")
+        contents.append(content)
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("config", sorted(set(CONFIGS) - set(GRAPHS) - set(SCENES)), ids=str)
 def test_every_config_of_images_builds(config, tmp_path, root):
     needed = STAND_INS.get(config.stem, STAND_INS.get(config.parts[1], []))
     stand_ins = [option.format(root=root) for option in needed]

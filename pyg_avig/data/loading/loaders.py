@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.utils.data
 from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import Dataset, DistributedSampler, Sampler
 from torch_geometric.loader import DataLoader
@@ -28,7 +30,8 @@ def share_loader(
     world_size: int = 1,
     training: bool = False,
     repeats: int = 1,
-) -> DataLoader:
+    collate: Callable[[list], Any] | None = None,
+) -> torch.utils.data.DataLoader:
     """The loader of one process's share of a data set, the same in every run of a seed.
 
     Args:
@@ -39,6 +42,7 @@ def share_loader(
         world_size: Number of processes.
         training: Shuffle, and leave out a last batch that is not full.
         repeats: Times that an item is seen in the same update.
+        collate: Makes a batch of items; by default PyG's.
     """
     sampler: Sampler = Share(len(items), rank, world_size)  # type: ignore[arg-type]
     if training:
@@ -48,7 +52,9 @@ def share_loader(
         else:
             sampler = DistributedSampler(items, **shared)  # type: ignore[arg-type]
         sampler = SeededSampler(sampler, rank, world_size)
-    return DataLoader(
+    # PyG's loader takes no other collation than its own.
+    own: dict[str, Any] = {"collate_fn": collate} if collate else {}
+    return (torch.utils.data.DataLoader if collate else DataLoader)(
         items,
         batch_size=batch_size,
         sampler=sampler,
@@ -57,4 +63,5 @@ def share_loader(
         # Else the loader would draw from the model's generator.
         generator=torch.Generator().manual_seed(run_seed()),
         persistent_workers=num_workers > 0,
+        **own,
     )
