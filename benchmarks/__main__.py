@@ -68,8 +68,10 @@ def models(
     repeats: int = 5,
     batch_size: int = 8,
     names: tuple[str, ...] = ("attentionvig_s", "convnextv2_pico", "repvit_m1_1"),
+    dense_names: tuple[str, ...] = ("attentionvig_s", "resnet18", "repvit_m1_1"),
+    dense_sizes: tuple[tuple[int, int], ...] = ((800, 1333), (512, 512)),
 ) -> None:
-    """Inference and training of the backbone at 224 x 224.
+    """Inference and training: classifiers at 224 x 224, features at the sizes of dense tasks.
 
     Args:
         device: cpu or cuda.
@@ -78,12 +80,19 @@ def models(
         repeats: Calls of each rival; the median counts.
         batch_size: Images in a batch.
         names: Models of timm's registry; the first is compared with the others.
+        dense_names: The same for the features.
+        dense_sizes: Heights and widths of the images that features are taken of, one at a time.
     """
     where = _begin(device, threads)
     rows = models_module.models(where, DTYPES[dtype], repeats, list(names), batch_size)
     print(f"\nAt 224 x 224, batch {batch_size}\n")
     print("\n".join(models_module.report(rows)))
-    print(f"\nwritten: {save(f'models-{where.type}-{dtype}', where, rows)}")
+    dense_rows = models_module.features(
+        where, DTYPES[dtype], repeats, list(dense_names), dense_sizes
+    )
+    print("\nFeatures at strides 4 to 32, one image\n")
+    print("\n".join(models_module.report(dense_rows)))
+    print(f"\nwritten: {save(f'models-{where.type}-{dtype}', where, rows + dense_rows)}")
 
 
 def loader(repeats: int = 15, batch_size: int = 32) -> None:
