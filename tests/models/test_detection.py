@@ -43,9 +43,8 @@ def test_masks_are_learnt_and_found_in_the_images_own_pixels(backbone, scenes):
     losses = model(*scenes)
     assert set(losses) >= {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness"}
     sum(losses.values()).backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None]
-    # The backbone's head is beside the features.
-    assert not [name for name in without if "body.body.model.head" not in name]
+    # Training on several devices counts on it.
+    assert not [name for name, p in model.named_parameters() if p.grad is None]
     for image, found in zip(scenes[0], model.eval()(scenes[0]), strict=True):
         assert len(found["boxes"]) > 0
         assert found["masks"].shape[1:] == (1, *image.shape[1:])

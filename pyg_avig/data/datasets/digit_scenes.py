@@ -18,6 +18,7 @@ from pyg_avig.data.loading.scenes import InstanceDataModule, SemanticDataModule
 from pyg_avig.errors import InputError
 
 _INK = 85  # A third of full ink.
+_TRACE = 25  # Where there is less, another digit may lie.
 _TRIES = 20  # To place a digit where there is none.
 
 
@@ -54,20 +55,21 @@ class DigitComposer:
         canvas = generator.normal(0, 12, (side, side)) + generator.integers(20, 80)
         taken = np.zeros((side, side), dtype=bool)
         masks, labels = [], []
-        for _ in range(generator.integers(2, 6)):
+        for _ in range(generator.integers(2, 5)):
             picture, label = self.digits[int(generator.integers(len(self.digits)))]
-            size = int(generator.integers(18, 31))
+            size = int(generator.integers(22, 37))
             digit = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC), np.float64)
+            inked = digit > _TRACE
             for _ in range(_TRIES):
                 top, left = generator.integers(0, side - size + 1, 2)
                 place = np.s_[top : top + size, left : left + size]
-                if not taken[place].any():
+                if not (taken[place] & inked).any():
                     break
             else:
                 continue
             share = digit / 255
             canvas[place] = (1 - share) * canvas[place] + share * generator.integers(150, 256)
-            taken[place] = True
+            taken[place] |= inked
             mask = np.zeros((side, side), dtype=np.uint8)
             mask[place] = digit > _INK
             masks.append(mask)
