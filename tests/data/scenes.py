@@ -77,14 +77,14 @@ def coco_tree(root, splits=("train", "val"), content=None):
     return root
 
 
-def labels_tree(root, splits=("train", "val"), number=3, classes=2):
-    """``images/SPLIT/n.jpg`` and ``labels/SPLIT/n.png`` of different sizes, with a row of 255."""
+def labels_tree(root, splits=("train", "val"), number=3, classes=2, void=255):
+    """``images/SPLIT/n.jpg`` and ``labels/SPLIT/n.png`` of different sizes, with a row of no class."""
     for split in splits:
         for n in range(number):
             size = (40 + 8 * n, 48)
             picture(root / "images" / split / f"{n}.jpg", size, n)
             labels = np.arange(size[0] * size[1]).reshape(size[::-1]) // 8 % classes
-            labels[0] = 255
+            labels[0] = void
             path = root / "labels" / split / f"{n}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(labels.astype(np.uint8)).save(path)

@@ -19,6 +19,11 @@ def pictures(tmp_path):
     return [str(path) for path in paths]
 
 
+def pixels(path):
+    with Image.open(path) as image:
+        return np.array(image)
+
+
 def test_a_detector_writes_results_and_drawings(detector_checkpoint, pictures, tmp_path):
     out = tmp_path / "out"
     assert main(["predict", detector_checkpoint, *pictures, "--out", str(out)]) == 0
@@ -27,7 +32,7 @@ def test_a_detector_writes_results_and_drawings(detector_checkpoint, pictures, t
         "drawn/street.png",
         "results.json",
     ]
-    assert Image.open(out / "drawn/street.png").size == (71, 50)
+    assert pixels(out / "drawn/street.png").shape == (50, 71, 3)
     results = json.loads((out / "results.json").read_text())
     for result in results:
         assert set(result) == {"image_id", "category_id", "bbox", "score", "segmentation"}
@@ -83,7 +88,7 @@ def test_a_segmenter_writes_labels_and_drawings(segmenter_checkpoint, pictures, 
         "labels/139.png",
         "labels/street.png",
     ]
-    labels = np.asarray(Image.open(out / "labels/street.png"))
+    labels = pixels(out / "labels/street.png")
     assert labels.shape == (50, 71)
     assert labels.max() <= 10
 
@@ -94,7 +99,7 @@ def test_labels_are_those_of_the_data(segmenter_checkpoint, pictures, tmp_path):
     torch.save(content, tmp_path / "other.ckpt")
     out = tmp_path / "out"
     assert main(["predict", str(tmp_path / "other.ckpt"), pictures[0], "--out", str(out)]) == 0
-    assert np.asarray(Image.open(out / "labels/139.png")).min() >= 20
+    assert pixels(out / "labels/139.png").min() >= 20
 
 
 def test_unreadable_files_are_named_and_the_others_done(
