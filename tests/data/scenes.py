@@ -78,7 +78,7 @@ def coco_tree(root, splits=("train", "val"), content=None):
 
 
 def labels_tree(root, splits=("train", "val"), number=3, classes=2, void=255):
-    """``images/SPLIT/n.jpg`` and ``labels/SPLIT/n.png`` of different sizes, with a row of no class."""
+    """``images/SPLIT/n.jpg`` and ``labels/SPLIT/n.png`` , the first row of no class."""
     for split in splits:
         for n in range(number):
             size = (40 + 8 * n, 48)
