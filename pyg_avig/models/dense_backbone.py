@@ -62,7 +62,8 @@ class DenseBackbone(nn.Module):
             self.body: Any = timm.create_model(
                 name, features_only=True, pretrained=pretrained or weights is not None, **args
             )
-        except (TypeError, RuntimeError, AttributeError, AssertionError) as error:
+        # Models without features fail in their own ways, as does a download.
+        except (TypeError, RuntimeError, AttributeError, AssertionError, OSError) as error:
             raise InputError(f"{name} cannot be made as a backbone ({error})") from None
         info: Any = self.body.feature_info
         found = info.reduction()
