@@ -1,6 +1,6 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
-NAME is ops, growth, models, loader, sag_vit, seeds or accuracy.
+NAME is ops, growth, models, loader, sag_vit, seeds, accuracy or dense.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from typing import Any
 
 import torch
 from jsonargparse import auto_cli
 
 from benchmarks import accuracy as accuracy_module
+from benchmarks import dense as dense_module
 from benchmarks import growth as growth_module
 from benchmarks import loader as loader_module
 from benchmarks import models as models_module
@@ -69,8 +71,10 @@ def models(
     repeats: int = 5,
     batch_size: int = 8,
     names: tuple[str, ...] = ("attentionvig_s", "convnextv2_pico", "repvit_m1_1"),
+    dense_names: tuple[str, ...] = ("attentionvig_s", "resnet18", "repvit_m1_1"),
+    dense_sizes: tuple[tuple[int, int], ...] = ((800, 1333), (512, 512)),
 ) -> None:
-    """Inference and training of the backbone at 224 x 224.
+    """Inference and training: classifiers at 224 x 224, features at the sizes of dense tasks.
 
     Args:
         device: cpu or cuda.
@@ -79,12 +83,19 @@ def models(
         repeats: Calls of each rival; the median counts.
         batch_size: Images in a batch.
         names: Models of timm's registry; the first is compared with the others.
+        dense_names: The same for the features.
+        dense_sizes: Heights and widths of the images that features are taken of, one at a time.
     """
     where = _begin(device, threads)
     rows = models_module.models(where, DTYPES[dtype], repeats, list(names), batch_size)
     print(f"\nAt 224 x 224, batch {batch_size}\n")
     print("\n".join(models_module.report(rows)))
-    print(f"\nwritten: {save(f'models-{where.type}-{dtype}', where, rows)}")
+    dense_rows = models_module.features(
+        where, DTYPES[dtype], repeats, list(dense_names), dense_sizes
+    )
+    print("\nFeatures at strides 4 to 32, one image\n")
+    print("\n".join(models_module.report(dense_rows)))
+    print(f"\nwritten: {save(f'models-{where.type}-{dtype}', where, rows + dense_rows)}")
 
 
 def loader(repeats: int = 15, batch_size: int = 32) -> None:
@@ -166,6 +177,38 @@ def accuracy(
     print(f"\nwritten: {save(f'accuracy-{domain}{budget}', where, rows)}")
 
 
+def dense(
+    name: str,
+    config: str,
+    root: str | None = None,
+    number: int = 3,
+    rivals: list[str] | None = None,
+    max_epochs: int | None = None,
+    data: dict[str, Any] | None = None,
+    threads: int = 2,
+) -> None:
+    """Backbones in the same detector or segmenter, from scratch, with the same budget and seeds.
+
+    Args:
+        name: Name of the results.
+        config: A file for `pyg-avig fit` with a Detector or a Segmenter.
+        root: Folder of the data, in place of the config's.
+        number: Number of seeds.
+        rivals: Names of timm, "attentionvig_nano, softmax" or "attentionvig_s, softmax".
+        max_epochs: In place of the config's.
+        data: Arguments of the data in place of the config's, such as {test_split: test}.
+        threads: CPU threads.
+    """
+    where = _begin("cpu", threads)
+    # What is run comes from the config alone.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    names = rivals or ["attentionvig_nano", "attentionvig_nano, softmax", "resnet18"]
+    rows = dense_module.dense(config, number, names, root, max_epochs, data)
+    print("\n" + "\n".join(dense_module.report(rows)))
+    print(f"\nwritten: {save(f'dense-{name}', where, rows)}")
+
+
 def _begin(device: str, threads: int) -> torch.device:
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -186,6 +229,7 @@ if __name__ == "__main__":
                 "sag_vit": sag_vit,
                 "seeds": seeds,
                 "accuracy": accuracy,
+                "dense": dense,
             },
             as_positional=False,
         )

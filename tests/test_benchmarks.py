@@ -2,9 +2,10 @@ import json
 
 import pytest
 import torch
+from data.scenes import labels_tree
 from train.runs import options
 
-from benchmarks import growth, loader, models, ops, sag_vit, seeds, timing
+from benchmarks import dense, growth, loader, models, ops, sag_vit, seeds, timing
 from pyg_avig import AxialGraph
 from pyg_avig.ops import cross_attention
 from pyg_avig.ops.kernels.build import instruction_sets, instructions, library
@@ -96,6 +97,31 @@ def test_models_table():
     table = models.report(rows)
     assert len(table) == 2 + 6
     assert "attentionvig_nano" in table[2]
+
+
+def test_features_table():
+    names = ["resnet18", "mobilenetv3_small_050"]
+    rows = models.features(CPU, torch.float32, repeats=1, names=names, sizes=[(64, 70)])
+    table = models.report(rows)
+    assert len(table) == 2 + 4
+    assert "training step, 64 x 70" in table[-1]
+    assert all(size > 0 for row in rows for size in row["bytes"].values())
+
+
+@pytest.mark.slow
+def test_dense_table(tmp_path):
+    labels_tree(tmp_path)
+    config = "configs/own_data/semantic.yaml"
+    data = {"batch_size": 2, "classes": ["a", "b"]}
+    rivals = ["attentionvig_nano, softmax", "resnet18"]
+    rows = dense.dense(config, 2, rivals, str(tmp_path), 1, data)
+    assert [row["rival"] for row in rows] == rivals
+    for row in rows:
+        assert row["metrics"][0] != row["metrics"][1]
+        assert set(row["metrics"][0]) == {"test_loss", "test_miou", "test_acc"}
+    row = {"rival": "a", "metrics": [{"test_miou": 0.5}, {"test_miou": 0.7}]}
+    row |= {"seconds": [1.0, 3.0], "parameters": 2e6}
+    assert dense.report([row])[-1] == "| a | 0.600 ± 0.141 | 2 | 2.0 M | 2 |"
 
 
 def test_loader_table():

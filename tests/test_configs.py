@@ -6,6 +6,7 @@ import torch
 import yaml
 from data.online import TREES
 from data.packages import PACKAGES, install
+from data.scenes import coco_tree, labels_tree
 from data.trees import imagenet_tree
 
 from pyg_avig.train.cli import CLI
@@ -44,22 +45,29 @@ def root(tmp_path_factory):
 
 
 GRAPHS = [path for path in CONFIGS if "GraphTask" in path.read_text()]
+# Data sets that are drawn, and how to draw fewer graphs.
+DRAWN = {
+    "pattern": ["share=0.001"],
+    "cluster": ["share=0.001"],
+    "dictionary_lookup": ["num_graphs=100"],
+}
 
 
 @pytest.mark.filterwarnings("ignore:Total length of .list. across ranks is zero")  # No validation.
 @pytest.mark.parametrize("config", GRAPHS, ids=str)
 def test_every_config_of_graphs_trains(config, tmp_path, monkeypatch):
-    """One step, on small data of the layout that is downloaded or ships in a package."""
+    """One step, on small data of the layout that is downloaded, ships in a package or is drawn."""
     name = config.parts[1]
     if name in PACKAGES:
         install(name, tmp_path, monkeypatch)
-    else:
+    elif name not in DRAWN:
         folder = tmp_path / "data"
         TREES[name](folder / name if name in ("modelnet10", "ppi") else folder)
     Path(tmp_path, "config.yaml").write_text(config.read_text())
     monkeypatch.chdir(tmp_path)
-<<<<<<< HEAD
-    options = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]
+    drawn = [*DRAWN[name], f"root={tmp_path}"] if name in DRAWN else []
+    options = [f"--data.init_args.dataset.init_args.{option}" for option in drawn]
+    options += ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]
     cli = CLI(["--config=config.yaml", *options], run=False)
     before = {name: p.detach().clone() for name, p in cli.model.named_parameters()}
     cli.trainer.fit(cli.model, cli.datamodule)
@@ -75,27 +83,7 @@ def test_every_config_of_graphs_trains(config, tmp_path, monkeypatch):
 @pytest.mark.data
 @pytest.mark.parametrize("config", [path for path in GRAPHS if path.parts[1] in PACKAGES], ids=str)
 def test_every_config_builds_on_the_published_data(config, tmp_path):
-=======
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # Where a board that is drawn is kept.
-    Path("config.yaml").write_text(text)
-    CLI(["fit", "--config=config.yaml", "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"])
-
-
-# Data sets that are drawn, and how to draw fewer graphs.
-DRAWN = {
-    "pattern": ["share=0.001"],
-    "cluster": ["share=0.001"],
-    "dictionary_lookup": ["num_graphs=100"],
-}
-
-
-@pytest.mark.parametrize("config", [path for path in GRAPHS if path.parts[1] not in TREES], ids=str)
-def test_every_config_of_graphs_builds(config, tmp_path):
->>>>>>> graphs/graphs
     args = [f"--config={config}", f"--trainer.logger.init_args.save_dir={tmp_path}"]
-    if config.parts[1] in DRAWN:
-        drawn = [*DRAWN[config.parts[1]], f"root={tmp_path}"]
-        args += [f"--data.init_args.dataset.init_args.{option}" for option in drawn]
     try:
         cli = CLI(args, run=False)
     except ValueError as error:  # The parser's, around ours.
@@ -106,7 +94,56 @@ def test_every_config_of_graphs_builds(config, tmp_path):
     assert cli.model(batch).shape[1] == cli.datamodule.facts["out_channels"]
 
 
-@pytest.mark.parametrize("config", sorted(set(CONFIGS) - set(GRAPHS)), ids=str)
+SCENES = [path for path in CONFIGS if "Detector" in (t := path.read_text()) or "Segmenter" in t]
+
+
+@pytest.fixture(scope="module")
+def scenes_root(tmp_path_factory):
+    """Small data of the layout of each config of scenes, by the config's folder or its name."""
+    roots = {name: tmp_path_factory.mktemp(name) for name in ("coco", "ade20k", "masks")}
+    coco_tree(roots["coco"], ("train2017", "val2017"))
+    (roots["coco"] / "annotations").mkdir()
+    for split in ("train2017", "val2017"):
+        (roots["coco"] / f"{split}.json").rename(
+            roots["coco"] / "annotations" / f"instances_{split}.json"
+        )
+    labels_tree(roots["ade20k"], ("training", "validation"), classes=151, void=0)
+    (roots["ade20k"] / "labels").rename(roots["ade20k"] / "annotations")
+    coco_tree(roots["masks"])
+    labels_tree(roots["masks"])
+    return {**roots, "boxes": roots["masks"], "semantic": roots["masks"]}
+
+
+@pytest.mark.parametrize("config", SCENES, ids=str)
+def test_every_config_of_scenes_takes_a_batch(config, tmp_path, scenes_root):
+    options = [f"--config={config}", f"--trainer.logger.init_args.save_dir={tmp_path}"]
+    root = scenes_root.get(config.parts[1], scenes_root.get(config.stem))
+    if root is not None:
+        options += [f"--data.init_args.root={root}", "--data.init_args.num_workers=0"]
+    options += ["--data.init_args.batch_size=2", "--trainer.precision=32"]
+    if config.parts[1] == "coco":  # At its own size a minute.
+        small = "--model.init_args.detector_args"
+        options += [f"{small}.min_size=96", f"{small}.max_size=128"]
+    cli = CLI(options, run=False)
+    cli.datamodule.setup("fit")
+    batch = next(iter(cli.datamodule.train_dataloader()))
+    cli.model.log = cli.model.log_dict = lambda *args, **kwargs: None
+    with torch.no_grad():
+        assert cli.model.training_step(batch, 0).isfinite()
+
+
+@pytest.mark.parametrize("name", ["coco/mask_rcnn", "ade20k/semantic_fpn"])
+def test_the_sizes_of_dense_models_share_one_recipe(name):
+    contents = []
+    for size in "sb":
+        content = yaml.safe_load(Path(f"configs/{name}_{size}.yaml").read_text())
+        assert content["model"]["init_args"].pop("name") == f"attentionvig_{size}"
+        assert content["trainer"]["logger"]["init_args"].pop("name").endswith(f"-{size}")
+        contents.append(content)
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("config", sorted(set(CONFIGS) - set(GRAPHS) - set(SCENES)), ids=str)
 def test_every_config_of_images_builds(config, tmp_path, root):
     needed = STAND_INS.get(config.stem, STAND_INS.get(config.parts[1], []))
     stand_ins = [option.format(root=root) for option in needed]

@@ -1,23 +1,31 @@
-"""Data sets, and Lightning data modules that yield PyG batches."""
+"""Data sets, and Lightning data modules that yield batches."""
+
+from importlib import import_module
+from typing import Any
 
 from pyg_avig.data.datasets.block_models import Cluster, Pattern
 from pyg_avig.data.datasets.cells import PBMC68k
 from pyg_avig.data.datasets.connectomes import MouseConnectomes
 from pyg_avig.data.datasets.dictionary_lookup import DictionaryLookup
+from pyg_avig.data.datasets.digit_scenes import DigitInstances, DigitPixels
 from pyg_avig.data.datasets.digits import Digits
 from pyg_avig.data.datasets.fashion_mnist import FashionMNIST
 from pyg_avig.data.datasets.furniture import Furniture
 from pyg_avig.data.datasets.minesweeper import Minesweeper
 from pyg_avig.data.datasets.molecules import FreeSolvMolecules, molecule_graph
 from pyg_avig.data.datasets.playback import PlaybackSpeed
+from pyg_avig.data.datasets.segmentation_folder import SegmentationFolder
 from pyg_avig.data.loading.graph_data import GraphData
 from pyg_avig.data.loading.image_files import ImageFiles, read_image
 from pyg_avig.data.loading.image_graphs import ImageGraphDataModule, ImageGraphs
 from pyg_avig.data.loading.images import Images
+from pyg_avig.errors import InputError
 
 __all__ = [
     "Cluster",
     "DictionaryLookup",
+    "DigitInstances",
+    "DigitPixels",
     "Digits",
     "FashionMNIST",
     "FreeSolvMolecules",
@@ -32,6 +40,16 @@ __all__ = [
     "PBMC68k",
     "Pattern",
     "PlaybackSpeed",
+    "SegmentationFolder",
     "molecule_graph",
     "read_image",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "CocoInstances":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:  # Imported where it is asked for, as it needs the extra `dense`.
+        return import_module(f"{__name__}.datasets.coco").CocoInstances
+    except ModuleNotFoundError as error:
+        raise InputError(f"{name} needs {error.name}: pip install 'pyg_avig[dense]'") from None

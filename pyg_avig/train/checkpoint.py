@@ -60,7 +60,7 @@ def read_checkpoint(path: str | Path, needed: Collection[str] = NEEDED) -> dict[
     ):
         raise InputError(
             f"{path}: expected a checkpoint of `pyg-avig fit`, with the hyperparameters "
-            f"{', '.join(sorted(needed))} (got another)"
+            f"{', '.join(sorted(needed)) or 'of a model'} (got another)"
         )
     return content
 

@@ -37,10 +37,15 @@ _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
   pyg-avig test     --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
   pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or model.safetensors)
+  pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out FOLDER  (objects, pixels)
 
 `pyg-avig fit --help`, `fit --model.help=ImageClassifier` and `fit --data.help=Images` list every
 field; RUN is the folder of a run, such as runs/digits-nano/version_0.
 """
+
+
+_FROZEN = ("freeze_beta", "freeze_norm")
+"""What is frozen by default where there are initial weights."""
 
 
 class _HelpFormatter(DefaultHelpFormatter):
@@ -99,7 +104,8 @@ class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Tell the model what the data say of themselves."""
         parser.set_defaults({"model": {"class_path": "pyg_avig.train.ImageClassifier"}})
-        for name in ("classes", "data_config", "facts"):  # A model gets those that it takes.
+        # A model gets those that it takes.
+        for name in ("classes", "data_config", "facts", "annotation"):
             target = f"model.init_args.{name}"
             parser.link_arguments(f"data.{name}", target, apply_on="instantiate")
 
@@ -114,7 +120,9 @@ class CLI(LightningCLI):
             return
         model = self.config[self.subcommand].model.init_args
         if model.get("initial_weights") is not None:
-            model.freeze_beta = True if model.freeze_beta is None else model.freeze_beta
+            for name in _FROZEN:
+                if name in model and model[name] is None:
+                    model[name] = True
             model.initial_weights = None
         if "pretrained" in model:
             model.pretrained = False
@@ -135,8 +143,9 @@ class CLI(LightningCLI):
         same = list(self.model.same_in_checkpoints)
         if self.subcommand == "fit":
             same += self.model.same_to_resume
-            if theirs.get("initial_weights") and theirs.get("freeze_beta") is None:
-                theirs = {**theirs, "freeze_beta": True}
+            if theirs.get("initial_weights"):
+                started = [name for name in _FROZEN if name in same and theirs.get(name) is None]
+                theirs = {**theirs, **dict.fromkeys(started, True)}
         for name in same:
             alike = _alike if name == "facts" else eq
             if not alike(theirs.get(name) or None, ours[name] or None):
@@ -246,7 +255,7 @@ def _run(args: list[str] | None) -> int:
     words = sys.argv[1:] if args is None else args
     status = 0
     if words[:1] == ["predict"]:
-        status = predict_images(**_predict_arguments(words[1:]))
+        status = predict(**_predict_arguments(words[1:]))
     elif words[:1] == ["export"]:
         export_checkpoint(**_export_arguments(words[1:]))
     else:
@@ -269,16 +278,55 @@ def _mendable(error: BaseException | None) -> str | None:
     return None if error is None else str(error).rsplit("InputError: ", 1)[-1].strip()
 
 
+def predict(
+    checkpoint: str,
+    images: list[str],
+    batch_size: int = 64,
+    out: str | None = None,
+    threshold: float = 0.5,
+) -> int:
+    """Say or draw what is on image files, by the task that a checkpoint is of; the exit status.
+
+    Args:
+        checkpoint: See :func:`predict_images`.
+        images: See :func:`predict_images`.
+        batch_size: See :func:`predict_images`.
+        out: Where a detector or segmenter writes; see ``predict_scenes``.
+        threshold: See ``predict_scenes``.
+    """
+    content = {} if checkpoint.endswith(".safetensors") else read_checkpoint(checkpoint, ())
+    if "annotation" not in content.get("hyper_parameters", {}):
+        if out is not None:
+            raise InputError(
+                f"{checkpoint}: expected a detector or segmenter, to write into {out} (a "
+                "classifier's labels are printed; leave out --out)"
+            )
+        return predict_images(checkpoint, images, batch_size)
+    if out is None:
+        raise InputError(f"{checkpoint}: expected a folder to write to: add --out FOLDER")
+    try:
+        from pyg_avig.train.predict_scenes import load_task, predict_scenes
+    except ModuleNotFoundError as error:
+        raise InputError(f"predict needs {error.name}: pip install 'pyg_avig[dense]'") from None
+    return predict_scenes(load_task(content, checkpoint), images, out, threshold)
+
+
 def _predict_arguments(args: list[str]) -> dict[str, Any]:
     parser = ArgumentParser(
         prog="pyg-avig predict",
-        description="Print path, label and probability of each image file, tab-separated. "
-        "Files that cannot be read are named on standard error, and the exit status is 1.",
+        description="Of a classifier, print path, label and probability of each image file, "
+        "tab-separated; of a detector or segmenter, write into a folder what is found, as "
+        "results.json or labels/*.png, and drawn/*.png. Files that cannot be read are named on "
+        "standard error, and the exit status is 1.",
     )
     parser.add_argument("checkpoint", help="A checkpoint of `pyg-avig fit`, or an exported file.")
     parser.add_argument("images", nargs="+", help="Image files, of any size.")
     parser.add_argument(
-        "--batch_size", type=int, default=64, help="Images that go through the model at a time."
+        "--batch_size", type=int, default=64, help="Images that a classifier takes at a time."
+    )
+    parser.add_argument("--out", help="Folder that a detector or segmenter writes to.")
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="Score from which an object is drawn."
     )
     return parser.parse_args(args).as_dict()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -65,6 +65,7 @@ def share_loader(
     world_size: int = 1,
     training: bool = False,
     repeats: int = 1,
+    collate: Callable[[list], Any] | None = None,
 ) -> EpochLoader:
     """The loader of one process's share of a data set, the same in every run of a seed.
 
@@ -76,6 +77,7 @@ def share_loader(
         world_size: Number of processes.
         training: Shuffle, and leave out a last batch that is not full.
         repeats: Times that an item is seen in the same update.
+        collate: Makes a batch of items; by default PyG's.
     """
     sampler: Sampler = Share(len(items), rank, world_size)  # type: ignore[arg-type]
     if training:
@@ -85,7 +87,7 @@ def share_loader(
         else:
             sampler = DistributedSampler(items, **shared)  # type: ignore[arg-type]
         sampler = SeededSampler(sampler, rank, world_size)
-    return EpochLoader(
+    loader = EpochLoader(
         items,
         batch_size=batch_size,
         sampler=sampler,
@@ -95,3 +97,6 @@ def share_loader(
         generator=torch.Generator().manual_seed(run_seed()),
         persistent_workers=num_workers > 0,
     )
+    if collate is not None:
+        loader.collate_fn = collate  # PyG's loader takes none.
+    return loader

@@ -1,0 +1,270 @@
+"""Images with objects, annotated in a JSON of COCO's format."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from faster_coco_eval import COCO
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from pyg_avig.data.loading.image_files import ImageFiles
+from pyg_avig.data.loading.scenes import InstanceDataModule
+from pyg_avig.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+
+class CocoInstances(InstanceDataModule):
+    """Folders of images, and for each a JSON in `COCO's format <https://cocodataset.org>`_.
+
+    Card: ``datasets/coco/README.md``. Objects are boxes, with masks as polygons or run lengths,
+    crowds among them; images may be without objects, and ids of categories may have holes. A box
+    that reaches beyond its image is cut at its borders.
+
+    Args:
+        root: Folder of the data.
+        images: Folder of a split's images, below the root.
+        annotations: A split's JSON, below the root.
+        train_split: What stands for ``{split}`` there in training; its categories are the classes.
+        val_split: The same for validation.
+        test_split: The same for the test.
+        masks: Whether objects have masks, besides boxes.
+        bad_share: The share of files that may be missing or broken, and of objects whose box has
+            no area or lies outside the image; see :class:`ImageFiles`.
+        batch_size: See :class:`SceneDataModule`.
+        eval_batch_size: See :class:`SceneDataModule`.
+        num_workers: See :class:`SceneDataModule`.
+        augmentation: See :class:`SceneDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        images: str = "{split}",
+        annotations: str = "{split}.json",
+        train_split: str = "train",
+        val_split: str = "val",
+        test_split: str = "val",
+        masks: bool = True,
+        bad_share: float = 1e-3,
+        batch_size: int = 16,
+        eval_batch_size: int = 1,
+        num_workers: int = 0,
+        augmentation: list[v2.Transform] | None = None,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, num_workers, augmentation)
+        self.root = root
+        self.images = images
+        self.annotations = annotations
+        self.names = {"train": train_split, "val": val_split, "test": test_split}
+        self.masks = masks
+        self.bad_share = bad_share
+        self._read: dict[str, COCO] = {}  # COCO's own takes half a minute to parse.
+        categories = self._coco("train").dataset["categories"]
+        self.annotation = {
+            "of": "instances",
+            "masks": masks,
+            "classes": [category["name"] for category in categories],
+            "category_ids": [category["id"] for category in categories],
+        }
+
+    def setup(self, stage: str | None = None) -> None:
+        """Look through the splits that this stage takes."""
+        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        for split in wanted.get(stage or "", ("train", "val", "test")):
+            name = self.names[split]
+            self.splits[split] = CocoScenes(
+                self._coco(split),
+                Path(self.root, self.images.format(split=name)),
+                self.annotation["category_ids"],
+                self.masks,
+                self.bad_share,
+            )
+
+    def _coco(self, split: str) -> COCO:
+        name = self.names[split]
+        if name not in self._read:
+            if not Path(self.root).is_dir():
+                raise InputError(f"expected data.root as a folder (there is none at {self.root!r})")
+            self._read[name] = read_coco(Path(self.root, self.annotations.format(split=name)))
+        return self._read[name]
+
+
+def read_coco(path: Path) -> COCO:
+    """A JSON of COCO's format.
+
+    Raises:
+        InputError: If it is missing, broken, or refers to what it does not have.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: expected a JSON of COCO's format (there is no such file)")
+    try:
+        coco = COCO(str(path))
+        for image in coco.dataset["images"]:
+            for key in ("file_name", "width", "height"):
+                image[key]
+        names = [category["name"] for category in coco.dataset["categories"]]
+        annotations = [
+            (a["id"], a["image_id"], a["category_id"], a["bbox"])
+            for a in coco.dataset["annotations"]
+        ]
+    except KeyError as error:
+        raise InputError(f"{path}: expected a JSON of COCO's format (it lacks {error})") from None
+    except (ValueError, TypeError, AssertionError, OSError) as error:
+        raise InputError(f"{path}: expected a JSON of COCO's format ({error})") from None
+    if not names:
+        raise InputError(f"{path}: expected categories (got none)")
+    for ident, image_id, category_id, box in annotations:
+        if image_id not in coco.imgs:
+            raise InputError(f"{path}: annotation {ident} is of an image {image_id} that it lacks")
+        if category_id not in coco.cats:
+            raise InputError(
+                f"{path}: annotation {ident} is of a category {category_id} that it lacks"
+            )
+        if np.shape(box) != (4,) or not np.isfinite(box).all():
+            raise InputError(
+                f"{path}: expected a bbox of four numbers of annotation {ident} (got {box})"
+            )
+    return coco
+
+
+class CocoScenes:
+    """The images of a JSON in their folder, and their objects.
+
+    Args:
+        coco: What :func:`read_coco` gives.
+        folder: Where the images are.
+        category_ids: The category of each class.
+        masks: Whether objects have masks.
+        bad_share: See :class:`CocoInstances`.
+
+    Raises:
+        InputError: If more files are missing or more boxes useless than ``bad_share`` allows, no
+            image has an object, categories are others, or a mask is missing or of another size
+            than its image. On reading, if an image is.
+    """
+
+    def __init__(
+        self, coco: COCO, folder: Path, category_ids: list[int], masks: bool, bad_share: float
+    ) -> None:
+        self.coco = coco
+        self.masks = masks
+        self.labels = {category_id: i + 1 for i, category_id in enumerate(category_ids)}
+        json = coco.annotation_file
+        unknown = sorted(coco.cats.keys() - self.labels.keys())
+        if unknown:
+            raise InputError(
+                f"{json}: expected no other categories than the training split's (got "
+                f"{unknown[0]}, {coco.cats[unknown[0]]['name']!r})"
+            )
+        self.ids = sorted(coco.imgs)
+        paths = [folder / coco.imgs[i]["file_name"] for i in self.ids]
+        missing = [str(path) for path in paths if not path.is_file()]
+        _allow(f"images of {json} are missing", missing, len(paths), bad_share)
+        flat = {a["id"]: a["bbox"] for a in coco.anns.values() if not self._has_area(a)}
+        _allow(
+            f"boxes of {json} have no area within their image",
+            [f"annotation {ident}, {box}" for ident, box in flat.items()],
+            len(coco.anns),
+            bad_share,
+        )
+        self.objects = {
+            i: [a for a in coco.imgToAnns.get(i, []) if a["id"] not in flat] for i in self.ids
+        }
+        if not any(self.objects.values()):
+            raise InputError(f"{json}: expected objects (none of {len(paths)} images has any)")
+        if masks:
+            for annotation in coco.anns.values():
+                self._check_mask(annotation)
+        self.files = ImageFiles(_Numbered(paths), channels=3, bad_share=bad_share)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
+        picture, index = self.files[index]  # A broken file's neighbour has another index.
+        image_id = self.ids[index]
+        image = tv_tensors.Image(picture)
+        height, width = self._size(image_id)
+        if image.shape[1:] != (height, width):
+            raise InputError(
+                f"{self.files.reader.paths[index]}: expected {width} x {height} pixels, as the "
+                f"JSON says (got {image.shape[2]} x {image.shape[1]})"
+            )
+        objects = self.objects[image_id]
+        boxes = torch.tensor([self._box(a) for a in objects]).view(-1, 4)
+        target = {
+            "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width)),
+            "labels": torch.tensor(
+                [self.labels[a["category_id"]] for a in objects], dtype=torch.long
+            ),
+            "iscrowd": torch.tensor([a.get("iscrowd", 0) for a in objects], dtype=torch.long),
+            "area": torch.tensor(
+                [float(a.get("area", a["bbox"][2] * a["bbox"][3])) for a in objects]
+            ),
+        }
+        if self.masks:
+            masks = [self.coco.annToMask(a) for a in objects]
+            stacked = np.stack(masks) if masks else np.zeros((0, height, width), np.uint8)
+            target["masks"] = tv_tensors.Mask(torch.from_numpy(stacked))
+        return image, target
+
+    def _size(self, image_id: int) -> tuple[int, int]:
+        image = self.coco.imgs[image_id]
+        return image["height"], image["width"]
+
+    def _box(self, annotation: dict[str, Any]) -> list[float]:
+        """Left, top, right and bottom, within the image."""
+        height, width = self._size(annotation["image_id"])
+        x, y, w, h = annotation["bbox"]
+        return [max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))]
+
+    def _has_area(self, annotation: dict[str, Any]) -> bool:
+        left, top, right, bottom = self._box(annotation)
+        return right > left and bottom > top
+
+    def _check_mask(self, annotation: dict[str, Any]) -> None:
+        where = f"{self.coco.annotation_file}: annotation {annotation['id']}"
+        mask, size = annotation.get("segmentation"), list(self._size(annotation["image_id"]))
+        if isinstance(mask, dict) and "counts" in mask:
+            if list(mask.get("size", ())) != size:
+                raise InputError(
+                    f"{where}: expected a mask of its image's size {size} (got {mask.get('size')})"
+                )
+        elif not (isinstance(mask, list) and mask and all(map(_is_polygon, mask))):
+            raise InputError(
+                f"{where}: expected a mask as polygons or run lengths (got "
+                f"{str(mask)[:40]}); for boxes alone set data.masks and model.masks to false"
+            )
+
+
+def _is_polygon(points: Any) -> bool:
+    return isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0
+
+
+class _Numbered:
+    """Files, each with its number."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Path, int]:
+        return self.paths[index], index
+
+
+def _allow(what: str, bad: list[str], number: int, bad_share: float) -> None:
+    """Log what is bad, and raise an InputError if it is more than a share allows."""
+    if not bad:
+        return
+    message = f"{len(bad)} of {number} {what} (the first: {bad[0]})"
+    if len(bad) > bad_share * number:
+        raise InputError(f"{message}, and bad_share allows a share of {bad_share:g}")
+    _log.warning("%s; they are left out", message)
