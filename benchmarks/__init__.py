@@ -1,1 +1,1 @@
-"""Side by side with peers: `python -m benchmarks ops | models | loader`."""
+"""Side by side with peers: `python -m benchmarks ops | layer | growth | models | loader | ...`."""

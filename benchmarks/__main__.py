@@ -1,6 +1,6 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
-NAME is ops, growth, models, loader, sag_vit, seeds, accuracy or dense.
+NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy or dense.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def ops(device: str = "cpu", threads: int = 2, dtype: str = "fp32", repeats: int = 9) -> None:
-    """The operator on lattices, and the layer on a sparse graph.
-
-    On the CPU on each instruction set of the processor, and without kernels.
+    """The operator on lattices; on the CPU on each instruction set, and without kernels.
 
     Args:
         device: cpu or cuda.
@@ -38,14 +36,28 @@ def ops(device: str = "cpu", threads: int = 2, dtype: str = "fp32", repeats: int
         repeats: Calls of each rival; the median counts.
     """
     where = _begin(device, threads)
-    lattice = ops_module.lattice(where, DTYPES[dtype], repeats)
+    rows = ops_module.lattice(where, DTYPES[dtype], repeats)
     print("\nThe operator on the lattices of AttentionViG-S, batch 16")
-    print("\n".join([caption(where), "", *ops_module.report(lattice)]))
-    sparse = ops_module.sparse(where, DTYPES[dtype], max(repeats // 3, 3))
+    print("\n".join([caption(where), "", *ops_module.report(rows)]))
+    name = f"ops-{where.type}-{dtype}-threads-{threads}"
+    print(f"\nwritten: {save(name, where, rows)}")
+
+
+def layer(device: str = "cpu", threads: int = 2, dtype: str = "fp32", repeats: int = 3) -> None:
+    """The whole layer on a sparse graph; on the CPU on each instruction set, and without kernels.
+
+    Args:
+        device: cpu or cuda.
+        threads: CPU threads.
+        dtype: fp32, bf16 or fp16.
+        repeats: Calls of each rival; the median counts.
+    """
+    where = _begin(device, threads)
+    rows = ops_module.sparse(where, DTYPES[dtype], repeats)
     print("\nThe whole layer on a random graph, 128 channels")
-    print("\n".join([caption(where), "", *ops_module.report(sparse)]))
-    name = f"ops-{where.type}-{dtype}-{threads}-threads"
-    print(f"\nwritten: {save(name, where, lattice + sparse)}")
+    print("\n".join([caption(where), "", *ops_module.report(rows)]))
+    name = f"layer-{where.type}-{dtype}-threads-{threads}"
+    print(f"\nwritten: {save(name, where, rows)}")
 
 
 def growth(device: str = "cpu", threads: int = 2, dtype: str = "fp32", repeats: int = 5) -> None:
@@ -223,6 +235,7 @@ if __name__ == "__main__":
         auto_cli(
             {
                 "ops": ops,
+                "layer": layer,
                 "growth": growth,
                 "models": models,
                 "loader": loader,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +18,17 @@ from torch.profiler import ProfilerActivity, profile
 def seconds(
     rivals: dict[str, Callable[[], Any]], device: torch.device, repeats: int, warm_up: int = 2
 ) -> dict[str, float]:
-    """The median time of a call of each, called in turn so that a noisy moment hits all."""
+    """The median time of a call of each, called in turn so that a noisy moment hits all.
+
+    The order changes from turn to turn, as each finds the caches as the one before left them.
+    """
     times: dict[str, list[float]] = {name: [] for name in rivals}
+    order = random.Random(0)
     for turn in range(-warm_up, repeats):
-        for name, call in rivals.items():
+        for name in order.sample(list(rivals), len(rivals)):
             _wait(device)
             start = time.perf_counter()
-            call()
+            rivals[name]()
             _wait(device)
             if turn >= 0:
                 times[name].append(time.perf_counter() - start)
