@@ -414,7 +414,9 @@ class CrossAttnConv(MessagePassing):
             ("source", source, self.lin_key),
             ("target", target, self.lin_query),
         ):
-            if x.dim() not in (2, 3) or lin.in_channels not in (-1, x.size(-1)):
+            # No `in`: torch up to 2.13 finds no size of a compiled graph in a tuple.
+            other = lin.in_channels != -1 and lin.in_channels != x.size(-1)
+            if x.dim() not in (2, 3) or other:
                 raise InputError(
                     f"expected {name} features of shape (N, {lin.in_channels}) or "
                     f"(B, N, {lin.in_channels}) (got {tuple(x.shape)})"
