@@ -17,9 +17,10 @@ settings.load_profile("pyg_avig")
 
 
 def pytest_configure(config):
-    """Give the run a cache of its own: what it reads, none has left there."""
-    if hasattr(config, "workerinput"):  # Of pytest-xdist; the first process has made it.
+    """Give the run a cache of its own, in which nobody has left anything, and the CPU alone."""
+    if hasattr(config, "workerinput"):  # Of pytest-xdist; it has the first process's environment.
         return
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     cache = tempfile.mkdtemp(prefix="pyg_avig-tests-")
     config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
     os.environ["XDG_CACHE_HOME"] = cache

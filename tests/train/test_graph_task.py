@@ -100,7 +100,7 @@ def test_several_labels_at_once():
     data = GraphData(Graphs(label=label), task="multilabel", batch_size=8)
     (metrics,) = trainer().test(fit(data, epochs=40), data.train_dataloader(), verbose=False)
     assert set(metrics) == {"test_loss", "test_ap", "test_f1"}
-    assert metrics["test_f1"] > 0.6
+    assert metrics["test_f1"] > 0.8  # 0.96 in the worst of ten seeds.
 
 
 @pytest.mark.parametrize("batch_size", [1, 20])

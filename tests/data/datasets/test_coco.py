@@ -110,7 +110,9 @@ def test_boxes_alone_need_no_masks(root):
 
     changed(changed(root, without), without, "val")
     assert "masks" not in scenes(root, masks=False)[0][1]
-    with pytest.raises(InputError, match="annotation 1: expected a mask as polygons or run lengths .got None"):
+    with pytest.raises(
+        InputError, match="annotation 1: expected a mask as polygons or run lengths .got None"
+    ):
         scenes(root)
 
 
