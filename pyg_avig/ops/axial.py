@@ -52,11 +52,9 @@ def axial_attention(
         return torch.zeros_like(value) + nothing.to(value.dtype)
     layout = _AxialLayout(axes, graph.batch_size)
     with full_precision(value.device):
-        wide = torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
-        similarity = cosine(layout, query.to(wide), key.to(wide))
+        similarity = cosine(layout, query, key)
         weights = _weights(similarity, axes, beta, affinity)
-        weights = [F.dropout(weight, dropout).to(value.dtype) for weight in weights]
-        return spread(layout, value, weights)
+        return spread(layout, value, [F.dropout(weight, dropout) for weight in weights])
 
 
 def _weights(
@@ -189,25 +187,26 @@ class _AxialLayout:
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
         if self.small and kernels.serves(a):
             return self._unflatten(kernels.axial_pairs(a, b, [], self.graphs, self.sizes))
+        a, b = (x.to(kernels.weight_dtype(x)) for x in (a, b))
         return [axis.pairs(a, b) for axis in self.axes]
 
     def cosines(self, a: Tensor, b: Tensor, scales: tuple[Tensor, Tensor]) -> list[Tensor]:
         if self.small and kernels.serves(a):
             return self._unflatten(kernels.axial_pairs(a, b, list(scales), self.graphs, self.sizes))
         return [
-            axis.pairs(a, b).mul_(target).mul_(source).clamp_(-1, 1)
-            for axis, (target, source) in zip(self.axes, self.ends(*scales), strict=True)
+            products.mul_(target).mul_(source).clamp_(-1, 1)
+            for products, (target, source) in zip(self.pairs(a, b), self.ends(*scales), strict=True)
         ]
 
     def spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
         if self.small and kernels.serves(x):
-            wide = torch.promote_types(x.dtype, torch.float32)
-            weights = [weight.flatten(1, 2).contiguous().to(wide) for weight in weights]
+            weights = [weight.flatten(1, 2).contiguous() for weight in weights]
             return kernels.axial_spread(x, weights, transpose, self.graphs, self.sizes)
-        out = torch.empty_like(x)
+        wide = x.to(kernels.weight_dtype(x))
+        out = torch.empty_like(wide)
         for n, (axis, weight) in enumerate(zip(self.axes, weights, strict=True)):
-            axis.spread(x, weight, transpose, out, add=n > 0)
-        return out
+            axis.spread(wide, weight, transpose, out, add=n > 0)
+        return out.to(x.dtype)
 
     def composed_pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
         return [
@@ -215,6 +214,7 @@ class _AxialLayout:
         ]
 
     def composed_spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
+        weights = [weight.to(x.dtype) for weight in weights]  # As matrix units take them.
         sums = [
             axis.to_nodes(matmul(w.transpose(-1, -2) if transpose else w, axis.to_classes(x)))
             for axis, w in zip(self.axes, weights, strict=True)

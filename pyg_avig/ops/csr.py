@@ -53,20 +53,17 @@ def csr_attention(
     """:func:`pyg_avig.ops.cross_attention` on any adjacency."""
     layout = _CsrLayout(graph, key.size(0), query.size(0), query.device)
     with full_precision(query.device):
-        wide = torch.float32  # The kernels sum in single or double precision.
-        for x in (query, key, value):
-            wide = torch.promote_types(wide, x.dtype)
-        query, key = query.to(wide), key.to(wide)
         if edge_features is None:
             (similarity,) = cosine(layout, query, key)
         else:
+            wide = kernels.weight_dtype(query, key, value)
             edge_features = layout.ordered(edge_features, wide)
-            similarity = _cosine_with_edges(layout, unit(query), key, edge_features)
+            similarity = _cosine_with_edges(layout, unit(query), key.to(wide), edge_features)
         weight = get_affinity(affinity).function(
-            similarity, beta.to(wide), EdgeNeighbors(layout.target, query.size(0))
+            similarity, beta.to(similarity.dtype), EdgeNeighbors(layout.target, query.size(0))
         )
-        weight = F.dropout(weight, dropout).to(wide)
-        out = spread(layout, value.to(wide), [weight])
+        weight = F.dropout(weight, dropout)
+        out = spread(layout, value, [weight])
         if edge_features is not None:
             attr, projection = edge_features
             weighted = weight.unsqueeze(-1) * attr.unsqueeze(1)
@@ -192,7 +189,8 @@ class _CsrLayout:
         sender, receiver = (self.target, self.source) if transpose else (self.source, self.target)
         size = self.num_sources if transpose else self.num_targets
         carried = weight.unsqueeze(-1) * x.index_select(0, sender)
-        return carried.new_zeros(size, *carried.shape[1:]).index_add(0, receiver, carried)
+        sums = carried.new_zeros(size, *carried.shape[1:]).index_add(0, receiver, carried)
+        return sums.to(x.dtype)
 
     def ends(self, targets: Tensor, sources: Tensor) -> list[tuple[Tensor, Tensor]]:
         return [(targets.index_select(0, self.target), sources.index_select(0, self.source))]

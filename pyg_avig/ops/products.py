@@ -23,11 +23,15 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from pyg_avig.graphs.adjacency import is_recorded
+from pyg_avig.ops.kernels import weight_dtype
 from pyg_avig.ops.reference import full_precision, held, unit
 
 
 class Layout(Protocol):
-    """Where the weights of the edges lie, as one or several tensors."""
+    """Where the weights of the edges lie, as one or several tensors.
+
+    Weights are of the features' dtype, but of single precision for features in half.
+    """
 
     head_axis: int
     """The axis of a tensor of weights along which the heads lie."""
@@ -74,11 +78,14 @@ def spread(layout: Layout, x: Tensor, weights: list[Tensor], transpose: bool = F
     """:meth:`Layout.spread`, differentiable."""
     if _composed(x, *weights):
         return layout.composed_spread(x, weights, transpose)
+    weights = [weight.to(weight_dtype(x)) for weight in weights]
     return _Spread.apply(layout, transpose, x, *weights)
 
 
 def cosine(layout: Layout, query: Tensor, key: Tensor) -> list[Tensor]:
-    """The cosine of the two ends of each edge, differentiable."""
+    """The cosine of the two ends of each edge, in at least single precision; differentiable."""
+    common = torch.promote_types(query.dtype, key.dtype)
+    query, key = query.to(common), key.to(common)
     if _composed(query, key):
         return [held(product) for product in layout.composed_pairs(unit(query), unit(key))]
     return list(_Cosine.apply(layout, query, key))
@@ -197,6 +204,9 @@ class _Cosine(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, key, *cosines = ctx.saved_tensors
+        dtype, wide = query.dtype, weight_dtype(query)
+        # In half precision the difference below would be of rounding alone.
+        query, key = query.to(wide), key.to(wide)
         scales = inverse_length(query), inverse_length(key)
         products = [
             grad * target * source
@@ -212,7 +222,7 @@ class _Cosine(torch.autograd.Function):
                 grad = spread(ctx.layout, other, products, transpose)
             # What lies along a vector does not change its direction.
             along = ctx.layout.sums(radial, transpose) * scale.square()
-            found.append(torch.addcmul(grad, x, along.unsqueeze(-1), value=-1))
+            found.append(torch.addcmul(grad, x, along.unsqueeze(-1), value=-1).to(dtype))
         return tuple(found)
 
     @staticmethod
@@ -261,8 +271,8 @@ def _as_sets(weights: tuple[Tensor, ...], layout: Layout, info: Any) -> tuple[tu
 
 
 def inverse_length(x: Tensor) -> Tensor:
-    """One over the length of each vector, (N, heads); 0 for a zero vector."""
-    length = torch.linalg.vector_norm(x, dim=-1)
+    """One over the length of each vector, (N, heads), in at least fp32; 0 for a zero vector."""
+    length = torch.linalg.vector_norm(x, dim=-1, dtype=weight_dtype(x))
     return length.masked_fill(length == 0, torch.inf).reciprocal()
 
 

@@ -21,6 +21,9 @@ from torch import Tensor
 
 from pyg_avig.ops.kernels import cpu, schemas  # noqa: F401 (they register the operators)
 from pyg_avig.ops.kernels.build import TYPES, library
+from pyg_avig.ops.kernels.schemas import weight_dtype
+
+__all__ = ["axial_pairs", "axial_spread", "csr_pairs", "csr_spread", "serves", "weight_dtype"]
 
 
 def serves(x: Tensor) -> bool:

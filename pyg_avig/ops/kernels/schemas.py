@@ -24,9 +24,12 @@ OPERATORS.define(
 )
 
 
-def weight_dtype(x: Tensor) -> torch.dtype:
+def weight_dtype(*features: Tensor) -> torch.dtype:
     """That of the weights and scales of features: theirs, but single for half precision."""
-    return torch.promote_types(x.dtype, torch.float32)
+    dtype = torch.float32
+    for x in features:
+        dtype = torch.promote_types(dtype, x.dtype)
+    return dtype
 
 
 @torch.library.impl(OPERATORS, "axial_pairs", "Meta")
