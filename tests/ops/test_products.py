@@ -266,6 +266,26 @@ def test_backward_within_autocast_keeps_its_precision(call, dtype):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("width", [2, 5])
+def test_backward_within_autocast_keeps_the_precision_of_edge_features(path, width):
+    backend, graph = path
+    if backend != "csr":
+        return  # A lattice takes none, and the edge list projects them as autocast says.
+    inputs = [x.float().requires_grad_() for x in random()]
+    inputs += [torch.randn(size, requires_grad=True) for size in ((5, width), (2, 3, width))]
+
+    def gradients():
+        features = EdgeFeatures(*inputs[3:])
+        out = cross_attention(*inputs[:3], graph, BETA, edge_features=features, backend=backend)
+        return torch.autograd.grad(out.square().sum(), inputs)
+
+    expected = gradients()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gradients()
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+
+
 def test_checkpoint(call):
     inputs = [x.requires_grad_() for x in random()]
     found = torch.autograd.grad(checkpoint(call, *inputs, use_reentrant=False).sum(), inputs)
