@@ -24,12 +24,14 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_avig.errors import InputError
+from pyg_avig.graphs.constructors import positive
 from pyg_avig.models.layers import (
     ConvNorm,
     Head,
     ImageGrapher,
     InvertedResidual,
     checked_images,
+    counted,
     dtype_of,
 )
 from pyg_avig.nn import Grapher
@@ -91,7 +93,7 @@ class AttentionViG(nn.Module):
         irb_depths: Sequence[int] = (2, 2, 6, 2),
         grapher_depths: Sequence[int] = (2, 2, 2, 2),
         graph_strides: Sequence[int] = (8, 4, 2, 1),
-        stem_strides: tuple[int, int] = (2, 2),
+        stem_strides: Sequence[int] = (2, 2),
         heads: Sequence[int] = (1, 1, 1, 1),
         affinity: str = "exponential",
         beta: float = 1.0,
@@ -111,12 +113,18 @@ class AttentionViG(nn.Module):
                 "channels, irb_depths, grapher_depths, graph_strides and heads must have one "
                 f"value a stage each (got {', '.join(map(str, per_stage))})"
             )
-        self.in_chans = in_chans
+        self.in_chans = positive("in_chans", in_chans)
+        head_hidden_size = positive("head_hidden_size", head_hidden_size)
+        channels = [positive("channels", width) for width in channels]
+        heads = [positive("heads", number) for number in heads]
+        irb_depths = [counted("irb_depths", number) for number in irb_depths]
+        grapher_depths = [counted("grapher_depths", number) for number in grapher_depths]
+        stem_strides = [positive("stem_strides", stride) for stride in stem_strides]
         self.num_features = channels[-1]
         self.feature_info: list[dict] = []
 
         self.stem = nn.Sequential(
-            ConvNorm(in_chans, channels[0] // 2, stride=stem_strides[0]),
+            ConvNorm(self.in_chans, channels[0] // 2, stride=stem_strides[0]),
             nn.GELU(),
             ConvNorm(channels[0] // 2, channels[0], stride=stem_strides[1]),
             nn.GELU(),
@@ -211,9 +219,13 @@ class AttentionViG(nn.Module):
     def fuse(self) -> AttentionViG:
         """Merge BatchNorms and the two classifiers, in place, for inference only.
 
+        What cannot be merged without changing an output stays as it is.
+
         Raises:
             InputError: If the model is in training mode.
         """
+        if any(module.training for module in self.modules()):
+            raise InputError("expected a model in evaluation mode, to fuse it (call eval())")
         # Not timm's reparameterize_model: PyG's layers have another `fuse`, a flag.
         for module in list(self.modules()):
             for name, child in module.named_children():

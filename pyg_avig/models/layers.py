@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import chain
+from numbers import Integral
 
 import torch
 from timm.layers import DropPath, LayerScale2d, SelectAdaptivePool2d, register_notrace_module
 from torch import Tensor, nn
-from torch.nn.utils import fusion
 from torch_geometric.data import Data
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs import AxialGraph, graph_images, grid_to_nodes, nodes_to_grid
 from pyg_avig.nn import Grapher
+from pyg_avig.nn.folding import fold_norm, is_plain
+
+torch.fx.wrap("checked_for_norm")  # Where it is called.
 
 
 class ConvNorm(nn.Sequential):
@@ -39,11 +43,21 @@ class ConvNorm(nn.Sequential):
             nn.BatchNorm2d(out_channels),
         )
 
-    def fuse(self) -> nn.Conv2d:
-        """One convolution that gives the same in evaluation mode."""
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H', W')."""
+        convolution, norm = self
+        # A SyncBatchNorm has the values of other processes too.
+        alone = norm.training and isinstance(norm, nn.BatchNorm2d)
+        return norm(checked_for_norm(convolution(x), alone))
+
+    def fuse(self) -> nn.Module:
+        """One convolution that gives the same in evaluation mode, if there is one."""
         if self.training:
             raise InputError("expected a model in evaluation mode, to fuse it (call eval())")
-        return fusion.fuse_conv_bn_eval(*self)
+        if not is_plain(self, ConvNorm):
+            return self
+        folded = fold_norm(*self)
+        return self if folded is None else folded
 
 
 class InvertedResidual(nn.Module):
@@ -123,7 +137,7 @@ class Head(nn.Module):
         """Other classes, with classifiers drawn anew, and other pooling."""
         if global_pool not in ("avg", ""):
             raise InputError(f"global_pool must be 'avg' or '' (got {global_pool!r})")
-        self.num_classes = checked_num_classes(num_classes)
+        self.num_classes = num_classes = counted("num_classes", num_classes)
         self.pool = SelectAdaptivePool2d(pool_type=global_pool)
         self.classifier, self.classifier_dist = (
             nn.Linear(self.hidden_size, num_classes, device=self.like.device, dtype=self.like.dtype)
@@ -157,20 +171,34 @@ class Head(nn.Module):
     @torch.no_grad()
     def fuse(self) -> Head:
         """Join the two classifiers, of whose logits evaluation takes the mean, in place."""
-        if self.classifier is not None and self.classifier_dist is not None:
-            for mine, other in zip(
-                self.classifier.parameters(), self.classifier_dist.parameters(), strict=True
-            ):
+        if self.training:
+            raise InputError("expected a model in evaluation mode, to fuse it (call eval())")
+        first, second = self.classifier, self.classifier_dist
+        if first is None or second is None:
+            return self
+        if is_plain(first, nn.Linear) and is_plain(second, nn.Linear):
+            self.classifier = copy.deepcopy(first)  # It may be used elsewhere.
+            for mine, other in zip(self.classifier.parameters(), second.parameters(), strict=True):
                 mine.copy_((mine + other) / 2)
             self.distilled, self.classifier_dist = False, None
         return self
 
 
-def checked_num_classes(num_classes: int) -> int:
-    """A number of classes, 0 for no classifier; raises an InputError for any other value."""
-    if not isinstance(num_classes, int) or num_classes < 0:
-        raise InputError(f"num_classes must be an int, not negative (got {num_classes!r})")
-    return num_classes
+def counted(name: str, value: int) -> int:
+    """An int that is not negative, NumPy's too; raises an InputError for any other value."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+        raise InputError(f"{name} must be an int, not negative (got {value!r})")
+    return int(value)
+
+
+def checked_for_norm(x: Tensor, learns: bool) -> Tensor:
+    """What a BatchNorm can learn from, if it is to: more than one value a channel, or none."""
+    if learns and x.numel() == x.size(1):
+        raise InputError(
+            "expected more than one value a channel in training, as BatchNorm needs (got features "
+            f"of shape {tuple(x.shape)}); train on two images or more at a time"
+        )
+    return x
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
@@ -189,6 +217,11 @@ def checked_images(
     Raises:
         InputError: If their shape or dtype is another, or, on the CPU, pixels are not finite.
     """
+    if torch.jit.is_tracing():
+        raise InputError(
+            "expected torch.compile, torch.export or the ONNX exporter with dynamo=True (got "
+            "torch.jit.trace, which would hold on to the size of this batch's graph)"
+        )
     if isinstance(x, Data):
         x = graph_images(x)
     if x.dim() != 4 or x.size(1) != in_chans or min(x.shape[2:]) < min_side:

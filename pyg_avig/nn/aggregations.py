@@ -14,6 +14,7 @@ from torch_geometric import nn as gnn
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import Adjacency, to_edge_list
+from pyg_avig.graphs.constructors import positive
 from pyg_avig.nn.cross_attn_conv import CrossAttnConv
 from pyg_avig.nn.max_relative_conv import MaxRelativeConv
 
@@ -52,7 +53,9 @@ def make_aggregation(
     """
     if name not in _AGGREGATIONS:
         raise InputError(f"aggregation must be one of {aggregation_names()} (got {name!r})")
-    if heads < 1 or channels % heads:
+    channels, heads = positive("channels", channels), positive("heads", heads)
+    edge_dim = None if edge_dim is None else int(edge_dim)
+    if channels % heads:
         raise InputError(f"heads must divide channels (got {heads} and {channels})")
     try:
         return _AGGREGATIONS[name](channels, heads, edge_dim, **args)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_linear_bn_eval, fuse_linear_bn_weights
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import Adjacency
 from pyg_avig.graphs.axial_graph import AxialGraph
+from pyg_avig.graphs.constructors import positive
 from pyg_avig.graphs.lattice import grid_to_nodes, nodes_to_grid
 from pyg_avig.nn.cross_attn_conv import CrossAttnConv
+from pyg_avig.nn.folding import fold_norm, fold_norms, is_plain
 
 
 class Grapher(nn.Module):
@@ -64,11 +66,15 @@ class Grapher(nn.Module):
         conv: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        channels, heads = positive("channels", channels), positive("heads", heads)
         if channels % heads:
             raise InputError(f"heads must divide channels (got {heads} and {channels})")
         hidden = int(channels * ffn_ratio)
         self.pos: nn.Module | None = None
         if pos_kernel is not None:
+            pos_kernel = positive("pos_kernel", pos_kernel)
+            if pos_kernel % 2 == 0:
+                raise InputError(f"pos_kernel must be odd (got {pos_kernel})")
             kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[pos_axes - 1]
             padding = pos_kernel // 2
             self.pos = kind(channels, channels, pos_kernel, padding=padding, groups=channels)
@@ -86,7 +92,7 @@ class Grapher(nn.Module):
         self.norm: nn.Module = nn.BatchNorm1d(channels)
         self.act = nn.GELU()
         self.gamma1 = nn.Parameter(torch.full((channels,), layer_scale))
-        self.ffn = nn.Sequential(
+        self.ffn: nn.Module = nn.Sequential(
             nn.Linear(channels, hidden, bias=False),
             nn.BatchNorm1d(hidden),
             nn.GELU(),
@@ -128,31 +134,22 @@ class Grapher(nn.Module):
         x = x + self.drop_path(self.gamma1 * self.act(self.norm(message)), graphs)
         return x + self.drop_path(self.gamma2 * self.ffn(x), graphs)
 
-    @torch.no_grad()
     def fuse(self) -> Grapher:
-        """Merge each BatchNorm into the linear map before it, in place, for evaluation."""
+        """Merge each BatchNorm into the linear map before it, in place, for evaluation.
+
+        One stays where something lies between the two (``residual`` or ``act`` of the layer, a
+        layer of another kind, a hook): no output changes.
+        """
         if self.training:
             raise InputError("expected a Grapher in evaluation mode, to fuse it (call eval())")
-        if not isinstance(self.ffn[1], nn.BatchNorm1d):
-            return self
-        if isinstance(self.conv, CrossAttnConv):
-            update, norm = self.conv.lin_update, cast(nn.BatchNorm1d, self.norm)
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            update.weight, update.bias = fuse_linear_bn_weights(
-                update.weight,
-                update.bias,
-                norm.running_mean,
-                norm.running_var,
-                norm.eps,
-                norm.weight,
-                norm.bias,
-            )
-            self.norm = nn.Identity()
-        expand, norm_1, act, project, norm_2 = cast(Any, self.ffn)
-        self.ffn = nn.Sequential(
-            fuse_linear_bn_eval(expand, norm_1), act, fuse_linear_bn_eval(project, norm_2)
-        )
+        conv: Any = self.conv
+        if is_plain(conv, CrossAttnConv) and conv.res is None and conv.act is None:
+            update = fold_norm(conv.lin_update, self.norm)
+            if update is not None:
+                self.conv = copy.copy(conv)  # Another Grapher may share the layer.
+                self.conv._modules = {**conv._modules, "lin_update": update}
+                self.norm = nn.Identity().eval()
+        self.ffn = fold_norms(self.ffn)
         return self
 
 

@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 import timm
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torch_geometric.data import Batch
 
@@ -178,8 +180,82 @@ def test_stages_must_agree_in_number():
 
 
 def test_builds_on_the_meta_device():
+    real = timm.create_model("attentionvig_nano", drop_path_rate=0.1)
     with torch.device("meta"):
-        timm.create_model("attentionvig_nano", drop_path_rate=0.1)
+        model = timm.create_model("attentionvig_nano", drop_path_rate=0.1)
+    assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {"meta"}
+    assert model(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 1000)
+    model.to_empty(device="cpu").load_state_dict(real.state_dict())
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(model.eval()(x), real.eval()(x))
+
+
+def test_one_image_in_training_is_refused_and_none_is_not(nano):
+    with pytest.raises(InputError, match=r"more than one value a channel .*\(1, 768, 1, 1\)"):
+        nano(torch.randn(1, 3, 64, 64))
+    assert nano(torch.randn(0, 3, 64, 64)).shape == (0, 10)
+    assert all(buffer.isfinite().all() for buffer in nano.buffers())
+    # Of more places than one a channel has enough to learn from.
+    last, _ = nano.forward_intermediates(torch.randn(1, 3, 64, 64))
+    assert last.shape == (1, 160, 4, 4)
+
+
+def test_numpys_integers_are_integers():
+    four = np.array([8, 8, 16, 16])
+    model = AttentionViG(
+        in_chans=np.int64(1),
+        num_classes=np.int64(3),
+        channels=four,
+        irb_depths=np.array([1, 0, 1, 0]),
+        grapher_depths=np.array([0, 1, 0, 1]),
+        graph_strides=np.array([4, 2, 1, 1]),
+        stem_strides=np.array([2, 1]),
+        heads=four // 8,
+        head_hidden_size=np.int64(16),
+    ).eval()
+    assert model(torch.randn(1, 1, 32, 32)).shape == (1, 3)
+    model.reset_classifier(np.int64(5))
+    assert model(torch.randn(1, 1, 32, 32)).shape == (1, 5)
+    assert type(model.num_classes) is int
+
+
+def double(module, args, out):
+    return 2 * out
+
+
+@pytest.mark.parametrize(
+    ("args", "change"),
+    [
+        ({}, lambda m: m.stem[0].register_forward_hook(double)),
+        ({}, lambda m: m.stem[0][0].register_forward_hook(double)),
+        ({}, lambda m: m.stages[1].blocks[0].block[2][1].register_forward_hook(double)),
+        ({}, lambda m: m.stages[1].blocks[1].grapher.conv.register_forward_hook(double)),
+        ({}, lambda m: m.head.classifier.register_forward_hook(double)),
+        ({}, lambda m: m.head.register_forward_hook(double)),
+        ({}, lambda m: setattr(m.head, "classifier_dist", nn.Sequential(m.head.classifier_dist))),
+        ({}, lambda m: setattr(m.stages[2].downsample, "1", nn.BatchNorm2d(96, affine=False))),
+        ({}, lambda m: nn.utils.parametrizations.weight_norm(m.stem[2][0])),
+        ({"heads": (1, 2, 4, 8), "normalize": True}, lambda m: None),
+        ({"distilled": False, "affinity": "softmax"}, lambda m: None),
+        ({"num_classes": 0, "global_pool": ""}, lambda m: None),
+    ],
+)
+def test_fusing_changes_no_output_whatever_the_model(args, change):
+    args = {"num_classes": 3, "layer_scale": 1.0, **args}
+    model = timm.create_model("attentionvig_nano", **args).train()
+    x = torch.randn(2, 3, 48, 32)
+    model(x)  # Statistics other than the first ones.
+    model.eval()
+    change(model)
+    expected = model.eval()(x)
+    torch.testing.assert_close(model.fuse()(x), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_nothing_is_fused_if_a_part_is_in_training(nano):
+    nano.eval().stages[3].train()
+    with pytest.raises(InputError, match="evaluation mode"):
+        nano.fuse()
+    assert isinstance(nano.stem[0], nn.Sequential)
 
 
 @pytest.mark.parametrize(

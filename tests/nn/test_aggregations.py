@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -34,6 +35,13 @@ def test_edge_features_reach_the_layers_that_take_them(name):
     assert torch.allclose(*outs) == (name not in TAKE_EDGE_FEATURES)
 
 
+@pytest.mark.parametrize("name", aggregation_names())
+def test_numpys_integers_are_integers(name):
+    layer = make_aggregation(name, np.int64(8), np.int64(2), np.int64(3)).eval()
+    edges = erdos_renyi_graph(10, 0.4)
+    assert layer(torch.randn(10, 8), edges, torch.randn(edges.size(1), 3)).shape == (10, 8)
+
+
 def test_what_the_names_stand_for():
     assert isinstance(make_aggregation("cross_attention", 8, affinity="softmax"), CrossAttnConv)
     assert isinstance(make_aggregation("gatv2", 8, dropout=0.1).conv, GATv2Conv)
@@ -60,6 +68,7 @@ def test_max_relative_is_the_maximum_of_differences(nodes, edges):
     [
         (lambda: make_aggregation("mean", 8), "one of .*'cross_attention'.*'mean'"),
         (lambda: make_aggregation("gatv2", 8, heads=3), "divide channels .got 3 and 8"),
+        (lambda: make_aggregation("gatv2", 8, heads=0), "heads must be a positive int .got 0"),
         (lambda: make_aggregation("sage", 8, beta=1), "arguments of the aggregation 'sage'"),
     ],
 )

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from pyg_avig import AxialGraph, Grapher, InputError
-from pyg_avig.nn import GraphDropPath, make_aggregation
+from pyg_avig import AxialGraph, CrossAttnConv, Grapher, InputError
+from pyg_avig.nn import GraphDropPath, aggregation_names, make_aggregation
 
 GRAPH = AxialGraph((5, 6), 2, batch_size=3)
 
@@ -71,15 +73,99 @@ def test_a_position_code_on_any_number_of_axes_needs_its_lattice():
         grapher(x, lattice.edge_index)
 
 
-@pytest.mark.parametrize("name", ["cross_attention", "gatv2"])
-def test_fusing_changes_no_output_whatever_the_aggregation(name):
-    grapher = Grapher(8, layer_scale=1.0, conv=make_aggregation(name, 8))
-    x = torch.randn(GRAPH.num_nodes, 8)
+def trained(**args):
+    """A Grapher whose norms have statistics, in evaluation mode."""
+    grapher = Grapher(8, layer_scale=1.0, **args)
     for _ in range(3):
-        grapher(x, GRAPH)  # So that the norms have statistics.
-    expected = grapher.eval()(x, GRAPH)
+        grapher(torch.randn(GRAPH.num_nodes, 8), GRAPH)
+    return grapher.eval()
+
+
+@pytest.mark.parametrize("name", aggregation_names())
+def test_fusing_changes_no_output_whatever_the_aggregation(name):
+    grapher = trained(conv=make_aggregation(name, 8))
+    x = torch.randn(GRAPH.num_nodes, 8)
+    expected = grapher(x, GRAPH)
     assert torch.allclose(grapher.fuse()(x, GRAPH), expected, atol=1e-5)
+    assert isinstance(grapher.norm, nn.BatchNorm1d) == (name != "cross_attention")
+    assert len(grapher.ffn) == 3
+    again = grapher(x, GRAPH)
     assert grapher.fuse() is grapher
+    assert torch.equal(grapher(x, GRAPH), again)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(("heads", "concat"), [(1, True), (2, True), (2, False)])
+@pytest.mark.parametrize("act", [None, "relu"])
+@pytest.mark.parametrize("residual", [True, False])
+def test_fusing_changes_no_output_whatever_the_layer_does(
+    residual, act, heads, concat, normalize, bias
+):
+    conv = CrossAttnConv(
+        8,
+        8 // heads if concat else 8,
+        heads,
+        concat=concat,
+        normalize=normalize,
+        act=act,
+        bias=bias,
+        residual=residual,
+    )
+    grapher = trained(conv=conv)
+    x = torch.randn(GRAPH.num_nodes, 8)
+    expected = grapher(x, GRAPH)
+    assert torch.allclose(grapher.fuse()(x, GRAPH), expected, atol=1e-5)
+    assert isinstance(grapher.norm, nn.Identity) == (act is None and not residual)
+
+
+class Halved(CrossAttnConv):
+    def forward(self, *args, **kwargs):
+        return super().forward(*args, **kwargs) / 2
+
+
+def double(module, args, out):
+    return 2 * out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda g: g.conv.register_forward_hook(double),
+        lambda g: g.conv.lin_update.register_forward_hook(double),
+        lambda g: g.norm.register_forward_hook(double),
+        lambda g: g.ffn.register_forward_hook(double),
+        lambda g: g.ffn[0].register_forward_hook(double),
+        lambda g: g.ffn[4].register_forward_hook(double),
+        lambda g: setattr(g.conv, "forward", lambda x, graph: 2 * x),
+        lambda g: setattr(g.conv, "lin_update", nn.Sequential(g.conv.lin_update, nn.ReLU())),
+        lambda g: setattr(g, "norm", nn.BatchNorm1d(8, track_running_stats=False)),
+        lambda g: setattr(g, "ffn", nn.Linear(8, 8)),
+        lambda g: setattr(g, "conv", Halved(8, 8).eval()),
+        lambda g: nn.utils.parametrizations.weight_norm(g.ffn[3]),
+        lambda g: g.norm.train(),
+    ],
+)
+def test_fusing_leaves_what_it_does_not_know(change):
+    grapher = trained()
+    change(grapher)
+    x = torch.randn(GRAPH.num_nodes, 8)
+    expected = grapher(x, GRAPH)
+    assert torch.allclose(grapher.fuse()(x, GRAPH), expected, atol=1e-5)
+
+
+def test_fusing_leaves_a_shared_layer_to_the_others():
+    first = trained()
+    second = trained(conv=first.conv)
+    x = torch.randn(GRAPH.num_nodes, 8)
+    expected = second.eval()(x, GRAPH)
+    first.eval().fuse()
+    assert torch.equal(second(x, GRAPH), expected)
+
+
+def test_fusing_is_for_evaluation():
+    with pytest.raises(InputError, match="in evaluation mode"):
+        Grapher(8).fuse()
 
 
 def test_bad_input():
@@ -87,3 +173,21 @@ def test_bad_input():
         Grapher(8, heads=3)
     with pytest.raises(InputError, match=r"drop_path must lie in \[0, 1\)"):
         Grapher(8, drop_path=1.0)
+    with pytest.raises(InputError, match=r"pos_kernel must be odd \(got 4\)"):
+        Grapher(8, pos_kernel=4)
+    with pytest.raises(InputError, match=r"channels must be a positive int \(got 8.0\)"):
+        Grapher(8.0)
+
+
+def test_numpys_integers_are_integers():
+    grapher = Grapher(np.int64(8), heads=np.int64(2), pos_kernel=np.int64(3))
+    x = torch.randn(GRAPH.num_nodes, 8)
+    assert grapher(x, GRAPH).shape == x.shape
+
+
+def test_a_batch_of_no_graphs():
+    none = AxialGraph((4, 4), 2, batch_size=0)
+    grapher = Grapher(8)
+    for training in (True, False):
+        assert grapher.train(training)(torch.randn(0, 8), none).shape == (0, 8)
+    assert all(buffer.isfinite().all() for buffer in grapher.buffers())
