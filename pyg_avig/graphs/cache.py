@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ def cache_by_size(function: Callable[..., _Result]) -> Callable[..., _Result]:
     kept = lru_cache(maxsize=SIZES)(function)
 
     @wraps(function)
-    def call(*args: object) -> _Result:
+    def call(*args: Any) -> _Result:
         if torch.compiler.is_compiling() or type(torch.empty(0)) is not Tensor:
             return function(*args)
         with torch.inference_mode(False):  # It outlives this call.

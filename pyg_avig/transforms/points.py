@@ -52,8 +52,8 @@ class PointsToGraph(BaseTransform):
         normalize: bool = True,
         graph: BaseTransform | None = None,
     ) -> None:
-        if num_points is not None and (type(num_points) is not int or num_points < 1):
-            raise InputError(f"num_points must be a positive int or None (got {num_points!r})")
+        if num_points is not None:
+            num_points = positive("num_points", num_points)
         if graph is not None and not callable(graph):
             raise InputError(f"graph must be a transform or None (got {graph!r})")
         self.num_points = num_points
@@ -128,18 +128,24 @@ class PointPatches(BaseTransform):
         if data.pos is None or len(data.pos) < self.size:
             number = 0 if data.pos is None else len(data.pos)
             raise InputError(f"expected a cloud of at least {self.size} points (got {number})")
-        pos = _checked("pos", data.pos)
+        given = _checked("pos", data.pos)
+        # Half precision has too few digits for differences and moments, and NumPy no bfloat16.
+        pos = given.to(torch.promote_types(given.dtype, torch.float32))
         centres = _far_apart(pos, min(self.num_patches, len(pos)))
         members = _nearest(pos, centres, self.size)
         offsets = pos[members] - pos[centres].unsqueeze(1)
-        fields = [data[name][members] for name in ("normal", "color") if data.get(name) is not None]
-        x = torch.cat([pos[centres], self.describe(offsets, fields)], 1)
+        fields = [
+            _checked(name, data[name], like=pos)[members]
+            for name in ("normal", "color")
+            if data.get(name) is not None
+        ]
+        x = torch.cat([pos[centres], self.describe(offsets, fields)], 1).to(given.dtype)
         rest = {
             name: value
             for name, value in data.to_dict().items()
             if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != len(pos)
         }
-        return Data.from_dict({**rest, "pos": pos[centres], "x": x})
+        return Data.from_dict({**rest, "pos": given[centres], "x": x})
 
     def describe(self, offsets: Tensor, fields: list[Tensor]) -> Tensor:
         """What ``x`` holds behind the centres, (M, D).

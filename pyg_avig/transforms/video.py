@@ -11,14 +11,12 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.graphs.constructors import positive
-from pyg_avig.graphs.lattice import patch_centres
-from pyg_avig.transforms.image import label_tensor
+from pyg_avig.transforms.patches import PatchesToGraph, checked_pixels, sides
 
 
 @functional_transform("video_to_graph")
-class VideoToGraph(BaseTransform):
+class VideoToGraph(PatchesToGraph):
     r"""Cut a clip into tubelets, one node each, joined as SVGA joins them, in time too.
 
     A tubelet is a box of a few frames by a patch of pixels, as in `"ViViT: A Video Vision
@@ -56,6 +54,9 @@ class VideoToGraph(BaseTransform):
             not a whole number of tubelets.
     """
 
+    field, noun, patch_field = "clip", "a clip", "tubelet_size"
+    tubelet_size: tuple[int, int, int]
+
     def __init__(
         self,
         tubelet_size: int | tuple[int, int, int] = (2, 8, 8),
@@ -63,65 +64,34 @@ class VideoToGraph(BaseTransform):
         edges: bool = True,
         difference: bool = False,
     ) -> None:
-        self.tubelet_size = _triple("tubelet_size", tubelet_size)
-        self.stride = _triple("stride", stride)
-        self.edges = edges
+        super().__init__(sides("tubelet_size", tubelet_size, 3), sides("stride", stride, 3), edges)
         self.difference = difference
-        self._lattices: dict[tuple[int, int, int], tuple[AxialGraph, Tensor]] = {}
 
-    def forward(self, data: Any) -> Data:
-        """Transform one clip."""
-        if isinstance(data, Data):
-            if data.get("clip") is None:
-                raise InputError(f"expected a Data with the field `clip` (got {data})")
-            out, clip = data, data.clip
-            del out.clip
-        elif isinstance(data, (tuple, list)):
-            if len(data) != 2:
-                raise InputError(f"expected a clip or a pair (clip, y) (got {len(data)} items)")
-            clip, y = data
-            out = Data() if y is None else Data(y=label_tensor(y))
-        else:
-            out, clip = Data(), data
-
-        clip = _to_tensor(clip)
+    def _pixels(self, given: Any) -> Tensor:
+        if not isinstance(given, Tensor):
+            raise InputError(
+                f"expected a clip as a tensor (T, C, H, W) (got {type(given).__name__})"
+            )
+        clip = given[0] if given.dim() == 5 and len(given) == 1 else given
+        clip = checked_pixels(clip, self.noun, "(T, C, H, W)")
         if self.difference:
             clip = torch.cat([torch.zeros_like(clip[:1]), clip.diff(dim=0)])
-        x, size = self._tubelets(clip)
-        out.x = x
-        if self.edges:
-            graph, out.pos = self._lattice(size)
-            out.edge_index = graph.edge_index
-        out.lattice_size, out.tubelet_size = size, self.tubelet_size
-        return out
+        return clip
 
-    def _tubelets(self, clip: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-        frames, channels, height, width = clip.shape
+    def _nodes(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+        frames, channels, height, width = pixels.shape
         p_t, p_h, p_w = self.tubelet_size
-        if frames % p_t or height % p_h or width % p_w or 0 in clip.shape:
+        if frames % p_t or height % p_h or width % p_w or 0 in pixels.shape:
             raise InputError(
                 f"expected a clip of a whole number of {p_t} x {p_h} x {p_w} tubelets (got "
                 f"{frames} frames of {height} x {width} pixels); crop or resize it first"
             )
         size = times, rows, columns = frames // p_t, height // p_h, width // p_w
-        boxes = clip.reshape(times, p_t, channels, rows, p_h, columns, p_w)
+        boxes = pixels.reshape(times, p_t, channels, rows, p_h, columns, p_w)
         boxes = boxes.permute(0, 3, 5, 2, 1, 4, 6)
         # A clone, as a reshape may be a view, and the nodes are not the clip's.
         nodes = boxes.clone(memory_format=torch.contiguous_format)
         return nodes.view(times * rows * columns, -1), size
-
-    def _lattice(self, size: tuple[int, int, int]) -> tuple[AxialGraph, Tensor]:
-        if size not in self._lattices:
-            with torch.inference_mode(False):  # It outlives this call.
-                pos = patch_centres(size, self.tubelet_size)
-            self._lattices[size] = AxialGraph(size, self.stride), pos
-        return self._lattices[size]
-
-    def __repr__(self) -> str:
-        return (
-            f"{self.__class__.__name__}(tubelet_size={self.tubelet_size}, "
-            f"stride={self.stride}, edges={self.edges}, difference={self.difference})"
-        )
 
 
 @functional_transform("random_clip_flip")
@@ -190,32 +160,3 @@ class RandomClipCrop(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(size={self.size})"
-
-
-def _to_tensor(clip: Any) -> Tensor:
-    """A float tensor (T, C, H, W), finite."""
-    if not isinstance(clip, Tensor):
-        raise InputError(f"expected a clip as a tensor (T, C, H, W) (got {type(clip).__name__})")
-    if clip.dim() == 5 and len(clip) == 1:
-        clip = clip[0]
-    if clip.dim() != 4:
-        raise InputError(f"expected a clip of shape (T, C, H, W) (got {tuple(clip.shape)})")
-    if clip.dtype == torch.uint8:
-        return clip.float() / 255
-    if not clip.is_floating_point():
-        raise InputError(f"expected a clip of dtype uint8 or float (got {clip.dtype})")
-    # NaN and infinity show in the sum too, and are found there much faster.
-    if not clip.sum().isfinite() and (bad := int((~clip.isfinite()).sum())):
-        raise InputError(f"expected finite pixels (got NaN or infinity in {bad} of them)")
-    return clip
-
-
-def _triple(name: str, value: int | tuple[int, int, int]) -> tuple[int, int, int]:
-    triple = (value, value, value) if isinstance(value, int) else value
-    if (
-        not isinstance(triple, (tuple, list))
-        or len(triple) != 3
-        or not all(isinstance(v, int) and v > 0 for v in triple)
-    ):
-        raise InputError(f"{name} must be a positive int or three of them (got {value!r})")
-    return triple[0], triple[1], triple[2]

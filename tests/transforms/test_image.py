@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -138,6 +141,28 @@ def test_bad_options():
         ImageToGraph(patch_size=4.0)
     with pytest.raises(InputError, match="stride must be"):
         ImageToGraph(stride=(1, 2, 3))
+
+
+def test_numpys_integers_are_integers():
+    image = torch.rand(3, 8, 8)
+    expected = ImageToGraph(4, 1)(image)
+    for size in (np.int64(4), np.array([4, 4]), (np.int32(4), 4)):
+        data = ImageToGraph(size, np.int64(1))(image)
+        assert torch.equal(data.x, expected.x)
+        assert data.patch_size == (4, 4)
+        assert data.lattice_size == (2, 2)
+
+
+def test_few_sizes_are_kept():
+    transform = ImageToGraph(1)
+    first = weakref.ref(transform(torch.rand(1, 2, 3)).pos)
+    again = transform(torch.rand(1, 2, 3)).pos
+    assert first() is again
+    del again
+    for side in range(4, 20):
+        transform(torch.rand(1, side, side))
+    gc.collect()
+    assert first() is None
 
 
 @pytest.mark.parametrize("patch_size", [1, 2, 4])

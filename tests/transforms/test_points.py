@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
@@ -130,9 +131,27 @@ def test_bad_points():
             PointsToGraph(2)(data)
 
 
+def test_numpys_integers_are_integers():
+    assert PointsToGraph(np.int64(5))(cloud()).num_nodes == 5
+    assert PatchMoments(np.int64(2), np.int64(4))(cloud()).num_nodes == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half])
+@pytest.mark.parametrize("transform", [PointPatches(4, 8), PatchMoments(4, 8), PointsToGraph(8)])
+def test_half_precision_goes_in_and_out(transform, dtype):
+    fields = {"normal": torch.randn(40, 3), "color": torch.rand(40, 3)}
+    data = cloud(40, **fields).apply(lambda x: x.to(dtype))
+    torch.manual_seed(0)
+    out = transform(data.clone())
+    torch.manual_seed(0)
+    expected = transform(data.apply(torch.Tensor.float))
+    assert out.x.dtype == out.pos.dtype == dtype
+    torch.testing.assert_close(out.x, expected.x.to(dtype), atol=0.02, rtol=0.02)
+
+
 def test_bad_options():
     for num_points in (0, -1, 2.0, True, "many"):
-        with pytest.raises(InputError, match="num_points must be a positive int or None"):
+        with pytest.raises(InputError, match="num_points must be a positive int"):
             PointsToGraph(num_points)
     with pytest.raises(InputError, match="graph must be a transform"):
         PointsToGraph(graph="knn")

@@ -1,5 +1,8 @@
+import gc
 import math
+import weakref
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -143,6 +146,24 @@ def test_composes_with_pygs_transforms():
 def test_bad_clips(clip, message):
     with pytest.raises(InputError, match=message):
         VideoToGraph((2, 4, 4))(clip)
+
+
+def test_numpys_integers_are_integers():
+    clip = torch.rand(4, 1, 8, 8)
+    expected = VideoToGraph((2, 4, 4), 1)(clip)
+    data = VideoToGraph(np.array([2, 4, 4]), np.int64(1))(clip)
+    assert torch.equal(data.x, expected.x)
+    assert torch.equal(data.edge_index, expected.edge_index)
+    assert RandomClipCrop(np.int64(3))(Data(clip=clip)).clip.shape == (4, 1, 3, 3)
+
+
+def test_few_sizes_are_kept():
+    transform = VideoToGraph(1)
+    first = weakref.ref(transform(torch.rand(1, 1, 2, 3)).pos)
+    for side in range(4, 20):
+        transform(torch.rand(1, 1, side, side))
+    gc.collect()
+    assert first() is None
 
 
 def test_bad_options():
