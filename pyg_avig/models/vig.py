@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch_geometric import EdgeIndex
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn.aggr import MultiAggregation
 from torch_geometric.nn.resolver import aggregation_resolver
@@ -20,7 +21,10 @@ from torch_geometric.nn.resolver import aggregation_resolver
 from pyg_avig.errors import InputError
 from pyg_avig.graphs import Adjacency, GraphConstructor, lattice_size, make_graph
 from pyg_avig.graphs.adjacency import to_edge_list
-from pyg_avig.nn import Grapher, make_aggregation
+from pyg_avig.graphs.constructors import positive
+from pyg_avig.models.layers import counted, dtype_of
+from pyg_avig.nn import CrossAttnConv, Grapher, make_aggregation
+from pyg_avig.ops import refusal
 
 LEVELS = ("graph", "node", "edge")
 POS_CHANNELS = 8  # Few, as CrossAttnConv expands edge features that are smaller than a head.
@@ -89,6 +93,7 @@ class ViG(nn.Module):
         pool: Sequence[str] = ("mean",),
     ) -> None:
         super().__init__()
+        pos_dim = positive("pos_dim", pos_dim)
         if level not in LEVELS:
             raise InputError(f"level must be one of {', '.join(LEVELS)} (got {level!r})")
         if pos not in ("conv", "relative", None):
@@ -100,7 +105,8 @@ class ViG(nn.Module):
                 "expected edge_dim for the edges at hand only (got a graph constructor too)"
             )
         self.level = level
-        self.in_channels = in_channels
+        channels, num_blocks = positive("channels", channels), counted("num_blocks", num_blocks)
+        self.in_channels = positive("in_channels", in_channels)
         self.edge_dim = edge_dim
         self.pos = pos
         self.pos_dim = pos_dim
@@ -110,7 +116,7 @@ class ViG(nn.Module):
             self.relative = RelativePosition(pos_dim, POS_CHANNELS)
             edge_dim = (edge_dim or 0) + self.relative.out_channels
         self.embed = nn.Sequential(
-            nn.Linear(in_channels, channels, bias=False), nn.BatchNorm1d(channels)
+            nn.Linear(self.in_channels, channels, bias=False), nn.BatchNorm1d(channels)
         )
         self.blocks = nn.ModuleList(
             Grapher(
@@ -135,7 +141,7 @@ class ViG(nn.Module):
             nn.Linear(width, channels),
             nn.GELU(),
             nn.Dropout(dropout),
-            nn.Linear(channels, out_channels),
+            nn.Linear(channels, positive("out_channels", out_channels)),
         )
 
     def forward(self, data: Data) -> Tensor:
@@ -155,7 +161,8 @@ class ViG(nn.Module):
             raise InputError(
                 f"expected node features x of shape (N, {self.in_channels}) (got {tuple(x.shape)})"
             )
-        if self.training and len(x) < 2:
+        self._check_dtype("x", x)
+        if self.training and len(x) == 1 and isinstance(self.embed[1], nn.BatchNorm1d):
             raise InputError("expected at least 2 nodes in training, as BatchNorm needs (got 1)")
         x = self.embed(x)
         batch = _batch(data) if _num_graphs(data) > 1 else None
@@ -163,9 +170,12 @@ class ViG(nn.Module):
         graph: Adjacency | None = None
         edge_attr = None
         for block, constructor in zip(self.blocks, self.graphs, strict=True):
-            if graph is None or (constructor is not None and constructor.reads_features):
-                graph = self._graph(constructor, data, x, batch)
-                graph, edge_attr = self._edge_features(graph, data)
+            rebuilt = constructor is not None and constructor.reads_features
+            if graph is None or rebuilt:
+                graph, order = self._graph(constructor, data, x, batch), None
+                if not rebuilt and isinstance(graph, Tensor) and self._shares_sorting(graph):
+                    graph, order = sorted_by_target(graph, len(x))
+                edge_attr = self._edge_features(graph, data, order)
             x = block(x, graph, edge_attr, batch, size)
         return x
 
@@ -173,27 +183,51 @@ class ViG(nn.Module):
         self, constructor: GraphConstructor | None, data: Data, x: Tensor, batch: Tensor | None
     ) -> Adjacency:
         if constructor is None:
-            return self._field(data, "edge_index")
-        if constructor.reads_features:
-            return constructor.graph(Data(x=x, batch=batch))
-        return constructor.graph(data)
+            graph = self._field(data, "edge_index")
+        elif constructor.reads_features:
+            graph = constructor.graph(Data(x=x, batch=batch))
+        else:
+            graph = constructor.graph(data)
+        # Relative positions are those of single edges.
+        return to_edge_list(graph).edge_index if self.relative is not None else graph
 
-    def _edge_features(self, graph: Adjacency, data: Data) -> tuple[Adjacency, Tensor | None]:
-        """The graph and the features of its edges, and of their relative positions."""
+    def _shares_sorting(self, graph: Tensor) -> bool:
+        """Whether blocks would sort the same edges again and again.
+
+        Not where somebody looks at single edges: they stay in the order in which they came.
+        """
+        convs = [block.conv for block in self.blocks]
+        return (
+            graph.layout == torch.strided
+            and all(isinstance(conv, CrossAttnConv) and not conv._needs_edges() for conv in convs)
+            and refusal("csr", graph, graph.device) is None
+        )
+
+    def _edge_features(self, graph: Adjacency, data: Data, order: Tensor | None) -> Tensor | None:
+        """The features of the edges, and of their relative positions.
+
+        ``order`` is where the edges of the graph are among those of the data, if elsewhere.
+        """
         features = []
         if self.edge_dim is not None:
             edge_attr = self._field(data, "edge_attr")
+            self._check_dtype("edge_attr", edge_attr)
+            edge_attr = edge_attr if order is None else edge_attr[order]
             features.append(edge_attr.view(-1, 1) if edge_attr.dim() == 1 else edge_attr)
         if self.relative is not None:
-            graph = to_edge_list(graph).edge_index
             pos = self._field(data, "pos")
             if pos.dim() != 2 or pos.size(1) != self.pos_dim:
                 raise InputError(
                     f"expected positions pos of shape (N, {self.pos_dim}), as pos_dim says (got "
                     f"{tuple(pos.shape)})"
                 )
-            features.append(self.relative(pos, graph))
-        return graph, torch.cat(features, -1) if features else None
+            features.append(self.relative(pos, to_edge_list(graph).edge_index))
+        return torch.cat(features, -1) if features else None
+
+    def _check_dtype(self, name: str, value: Tensor) -> None:
+        dtype = dtype_of(self)
+        if value.dtype != dtype and not torch.is_autocast_enabled(value.device.type):
+            raise InputError(f"expected {name} of the model's dtype {dtype} (got {value.dtype})")
 
     @staticmethod
     def _field(data: Data, name: str) -> Any:
@@ -218,14 +252,36 @@ class RelativePosition(nn.Module):
     def __init__(self, pos_dim: int, out_channels: int) -> None:
         super().__init__()
         self.out_channels = out_channels
-        self.mlp = nn.Sequential(
+        self.mlp: Any = nn.Sequential(
             nn.Linear(pos_dim, out_channels), nn.GELU(), nn.Linear(out_channels, out_channels)
         )
 
     def forward(self, pos: Tensor, edge_index: Tensor) -> Tensor:
         """The code of each edge."""
         source, target = edge_index
-        return self.mlp(pos[source] - pos[target])
+        # Differences are taken before positions lose digits to a model of half precision.
+        return self.mlp((pos[source] - pos[target]).to(self.mlp[0].weight.dtype))
+
+
+def sorted_by_target(edges: Tensor, num_nodes: int) -> tuple[EdgeIndex, Tensor | None]:
+    """Edges as an ``EdgeIndex``, which keeps its sorting by source too for all who read it.
+
+    Args:
+        edges: The edges between ``num_nodes`` nodes, (2, E); an ``EdgeIndex`` of this kind is
+            returned as it is.
+        num_nodes: Their number.
+
+    Returns:
+        The edges, and where they were before; ``None`` if they had been sorted.
+    """
+    size = (num_nodes, num_nodes)
+    if isinstance(edges, EdgeIndex) and edges.is_sorted_by_col and edges.sparse_size() == size:
+        return edges, None
+    edges, order = to_edge_list(edges).edge_index, None
+    if bool((edges[1].diff() < 0).any()):
+        order = edges[1].argsort(stable=True)
+        edges = edges[:, order]
+    return EdgeIndex(edges, sparse_size=size, sort_order="col"), order
 
 
 def _graphs_of_blocks(
@@ -278,5 +334,6 @@ def _sized(
     # 196 nodes at 224 x 224: with 9 neighbours a dilation beyond 196 // 9 would run out of nodes.
     features: dict[str, Any] = {"graph": "knn", "max_dilation": 196 // 9}
     features["graph_args"] = {"k": 9, "of": "x", "cosine": True}
-    given = kwargs if "graph" in kwargs else {**features, **kwargs}
-    return ViG(in_channels, out_channels, channels, num_blocks, **given)
+    sizes = {"channels": channels, "num_blocks": num_blocks}
+    chosen = sizes if "graph" in kwargs else {**sizes, **features}
+    return ViG(in_channels, out_channels, **{**chosen, **kwargs})
