@@ -11,7 +11,7 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
-from torch_geometric.utils import from_networkx
+from torch_geometric.utils import add_self_loops, from_networkx
 
 from benchmarks.timing import differs, seconds
 from pyg_avig.graphs import image_nodes
@@ -43,8 +43,9 @@ class GraphPerImage(nn.Module):
             for image in features
         ]
         batch = Batch.from_data_list(graphs).to(features.device)
-        nodes = self.layers.conv1(batch.x, batch.edge_index).relu()
-        nodes = self.layers.conv2(nodes, batch.edge_index)
+        edge_index, _ = add_self_loops(batch.edge_index, num_nodes=batch.num_nodes)
+        nodes = self.layers.conv1(batch.x, edge_index).relu()
+        nodes = self.layers.conv2(nodes, edge_index)
         return nodes.view(len(graphs), rows, columns, -1).permute(0, 3, 1, 2)
 
     @staticmethod

@@ -93,11 +93,12 @@ def image_nodes(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
     p_h, p_w = patch_size
     rows, columns = height // p_h, width // p_w
     pixels = images.reshape(batch, channels, rows, p_h, columns, p_w).permute(0, 1, 3, 5, 2, 4)
+    width = channels * p_h * p_w
     # Copied in two steps, as runs of a patch's width alone would be slow.
-    nodes = pixels.reshape(batch, -1, rows * columns).transpose(1, 2)
+    nodes = pixels.reshape(batch, width, rows * columns).transpose(1, 2)
     # A clone, as one channel or one patch alone would be a view, and the nodes are not the image's.
     nodes = nodes.clone(memory_format=torch.contiguous_format)
-    return nodes.view(batch * rows * columns, -1)
+    return nodes.view(batch * rows * columns, width)
 
 
 def _common(name: str, values: Any, data: Data) -> tuple:

@@ -138,15 +138,16 @@ class SAGViT(nn.Module):
         super().__init__()
         chosen = VARIANTS[one_of("variant", variant, *VARIANTS)]
         self.in_chans = positive("in_chans", in_chans)
-        self.num_features = positive("embed_dim", embed_dim)
-        if embed_dim % positive("num_heads", num_heads):
+        self.num_features = embed_dim = positive("embed_dim", embed_dim)
+        num_heads = positive("num_heads", num_heads)
+        if embed_dim % num_heads:
             raise InputError(f"num_heads must divide embed_dim (got {num_heads} and {embed_dim})")
         args = _checked_args(backbone_args or {})
         if str(backbone).split(".")[0] == BACKBONE:
             args = {**chosen.backbone_args, **args}
         if drop_path_rate:  # Not every backbone has any.
             args["drop_path_rate"] = drop_path_rate
-        self.backbone: Any = _features(backbone, stride, {**args, "in_chans": in_chans})
+        self.backbone: Any = _features(backbone, stride, {**args, "in_chans": self.in_chans})
         self.feature_info = [
             {**level, "module": f"backbone.model.{level['module']}"}
             for level in self.backbone.feature_info.get_dicts()
@@ -292,7 +293,11 @@ class SAGViT(nn.Module):
         images = checked_images(x, self.in_chans, dtype_of(self))
         try:
             return self.backbone(images)
-        except AssertionError as error:  # As timm's models of one image size refuse others.
+        except (AssertionError, RuntimeError) as error:
+            cfg = self.backbone.model.pretrained_cfg
+            fixed = cfg.get("fixed_input_size") and images.shape[2:] != cfg["input_size"][1:]
+            if isinstance(error, RuntimeError) and not fixed:  # It has another cause.
+                raise
             raise InputError(
                 f"expected images that the backbone takes (got {tuple(images.shape)}: {error}); "
                 "img_size in backbone_args sets the size of a backbone that takes one alone"
@@ -317,12 +322,14 @@ def _features(name: str, stride: int, args: dict[str, Any]) -> Any:
         args = {**args, "pretrained": False}
     try:
         model: Any = timm.create_model(name, **args)
-        levels = getattr(model.feature_info, "info", model.feature_info)
     except (AssertionError, AttributeError, RuntimeError, TypeError) as error:
         raise InputError(
-            f"expected a backbone that gives features, and arguments that it takes (got {name} "
-            f"with {', '.join(args)}: {error or type(error).__name__})"
+            f"expected a backbone and arguments that it takes (got {name} with "
+            f"{', '.join(args)}: {error or type(error).__name__})"
         ) from None
+    if not (hasattr(model, "feature_info") and hasattr(model, "forward_intermediates")):
+        raise InputError(f"expected a backbone that gives features (got {name}, which does not)")
+    levels = getattr(model.feature_info, "info", model.feature_info)
     strides = [level["reduction"] for level in levels]
     if stride not in strides:
         raise InputError(
@@ -331,7 +338,7 @@ def _features(name: str, stride: int, args: dict[str, Any]) -> Any:
         )
     last = max(i for i, s in enumerate(strides) if s == stride)
     # Which leaves out what lies behind the last map.
-    return FeatureGetterNet(model, out_indices=list(range(last + 1)))
+    return FeatureGetterNet(model, out_indices=tuple(range(last + 1)))
 
 
 def _checked_args(args: dict[str, Any]) -> dict[str, Any]:
@@ -372,7 +379,7 @@ def sag_vit(
     pretrained: bool = False,
     variant: str = "paper",
     backbone_args: dict[str, Any] | None = None,
-    pretrained_cfg: str | dict[str, Any] | None = None,
+    pretrained_cfg: Any = None,
     pretrained_cfg_overlay: dict[str, Any] | None = None,
     **kwargs,
 ) -> SAGViT:

@@ -11,7 +11,7 @@ from torch_geometric.nn import GATConv, GCNConv
 from pyg_avig.errors import InputError
 from pyg_avig.graphs import image_nodes, nodes_to_grid
 from pyg_avig.graphs.cache import cache_by_size
-from pyg_avig.models.layers import checked_num_classes
+from pyg_avig.models.layers import counted
 from pyg_avig.nn import CrossAttnConv
 
 # The neighbours of a node in the order of the public code.
@@ -88,7 +88,7 @@ class PatchGraph(nn.Module):
         looped = torch.cat([edge_index, loops], 1)
         edge_attr = None
         if self.similarity:
-            unit = F.normalize(nodes, dim=1).view(len(features), rows * columns, -1)
+            unit = F.normalize(nodes, dim=1).unflatten(0, (len(features), rows * columns))
             source, target = edges
             edge_attr = (unit @ unit.mT)[:, source, target].view(-1, 1)
             if self.loops:
@@ -123,6 +123,8 @@ def edges_of_grid(rows: int, columns: int, permuted: bool, device: torch.device)
         permuted: Name nodes by :func:`insertion_order`.
         device: Where they live.
     """
+    if rows * columns == 1:  # The ONNX exporter does not join parts that are all empty.
+        return torch.empty(2, 0, dtype=torch.long, device=device)
     nodes = torch.arange(rows * columns, device=device).view(rows, columns)
     sources, targets, places = [], [], []
     for n, (y, x) in enumerate(sorted(STEPS)):
@@ -219,7 +221,7 @@ class TokenHead(nn.Module):
     def reset(self, num_classes: int, global_pool: str) -> None:
         """Draw a new classifier."""
         self.global_pool = one_of("global_pool", global_pool, "token", "avg", "")
-        self.num_classes = checked_num_classes(num_classes)
+        self.num_classes = num_classes = counted("num_classes", num_classes)
         self.classifier: nn.Module = nn.Identity()
         if num_classes > 0:
             self.classifier = nn.Linear(

@@ -1,4 +1,8 @@
+import gc
+import weakref
+
 import networkx as nx
+import numpy as np
 import pytest
 import timm
 import torch
@@ -7,15 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GATConv, GCNConv, global_mean_pool
 from torch_geometric.utils import from_networkx
 from torchvision.models import efficientnet_v2_s
 
 from pyg_avig import InputError
+from pyg_avig.graphs import make_graph
 from pyg_avig.models import SAGViT, load_public_checkpoint
-from pyg_avig.models import sag_vit_layers as layers
-from pyg_avig.models.sag_vit_layers import PatchGraph, insertion_order
+from pyg_avig.models.sag_vit_layers import (
+    PatchGraph,
+    codes_of_grid,
+    edges_of_grid,
+    insertion_order,
+)
 from pyg_avig.transforms import ImageToGraph
 
 SMALL = {"backbone": "mobilenetv3_small_050", "num_classes": 5}
@@ -233,17 +243,168 @@ def test_edges_carry_the_cosine_of_their_patches():
     x, edge_index, cosine = seen["args"]
     source, target = x[edge_index]
     torch.testing.assert_close(cosine, F.cosine_similarity(source, target).view(-1, 1))
-    assert edge_index.size(1) == 2 * 2 * (2 * 4 + 3 * 3 + 2 * 2 * 3)  # Of 3 x 4 patches.
+    loops = edge_index[0] == edge_index[1]
+    assert (cosine[loops] == 1).all()
+    assert edge_index[0, loops].tolist() == list(range(2 * 3 * 4))
+    assert (~loops).sum() == 2 * 2 * (2 * 4 + 3 * 3 + 2 * 2 * 3)  # Of 3 x 4 patches.
 
 
-def test_the_graph_of_a_size_is_built_once(monkeypatch):
-    model = make()
-    calls = []
-    real = layers.make_graph
-    monkeypatch.setattr(layers, "make_graph", lambda *a, **k: calls.append(a) or real(*a, **k))
-    for size in ((96, 96), (160, 96), (96, 96)):
-        model(torch.randn(2, 3, *size))
-    assert len(calls) == 2
+def test_the_graph_and_the_codes_of_few_sizes_are_kept():
+    cpu = torch.device("cpu")
+    for make_one in (
+        lambda rows: edges_of_grid(rows, 2, False, cpu),
+        lambda rows: codes_of_grid(8, rows, 2, cpu, torch.float32),
+    ):
+        first = weakref.ref(make_one(2))
+        assert make_one(2) is first()
+        for rows in range(3, 20):
+            make_one(rows)
+        gc.collect()
+        assert first() is None
+
+
+@given(st.integers(1, 6), st.integers(1, 6))
+def test_edges_are_those_of_a_neighbourhood(rows, columns):
+    edges = edges_of_grid(rows, columns, False, torch.device("cpu"))
+    grid = Data(lattice_size=(rows, columns), num_nodes=rows * columns)
+    assert torch.equal(edges, make_graph("neighborhood", kernel=3).graph(grid))
+
+
+def test_the_backbone_is_built_once(monkeypatch):
+    built = []
+    real = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: built.append(a) or real(*a, **k))
+    make()
+    assert built == [("mobilenetv3_small_050",)]
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ConnectionError("the network was asked for weights")
+
+    monkeypatch.setattr(timm.models._builder, "load_state_dict_from_hf", refuse)
+    monkeypatch.setattr(timm.models._builder, "load_state_dict_from_url", refuse)
+
+
+def test_weights_of_the_whole_model_at_hand(offline, tmp_path):
+    model = timm.create_model("sag_vit", **SMALL).eval()
+    path = tmp_path / "model.safetensors"
+    save_file(model.state_dict(), path)
+    x = torch.randn(2, 3, 64, 64)
+    overlay = {"file": str(path), "num_classes": 5}
+    for args in (
+        {"pretrained": True, "pretrained_cfg_overlay": overlay},
+        {
+            "pretrained": True,
+            "pretrained_cfg_overlay": overlay,
+            "backbone_args": {"pretrained": True},
+        },
+        {
+            "pretrained": True,
+            "pretrained_cfg_overlay": {"state_dict": model.state_dict(), "num_classes": 5},
+        },
+        {"checkpoint_path": path},
+    ):
+        other = timm.create_model("sag_vit", **{**SMALL, **args}).eval()
+        assert torch.equal(other(x), model(x))
+    with pytest.raises(ConnectionError, match="the network"):
+        timm.create_model("sag_vit", **SMALL, pretrained=True)
+
+
+def test_weights_of_the_backbone_at_hand(offline, tmp_path):
+    name = SMALL["backbone"]
+    backbone = timm.create_model(name)
+    path = tmp_path / "backbone.safetensors"
+    save_file(backbone.state_dict(), path)
+    for args in (
+        {"checkpoint_path": path},
+        {"checkpoint_path": path, "pretrained": True},
+        {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}},
+    ):
+        model = timm.create_model("sag_vit", **SMALL, backbone_args=args)
+        weights = backbone.state_dict()
+        for key, value in model.backbone.model.state_dict().items():
+            assert torch.equal(value, weights[key])
+    model = timm.create_model(
+        "sag_vit", **SMALL, pretrained=True, backbone_args={"checkpoint_path": path}
+    )
+    assert torch.equal(model.backbone.model.conv_stem.weight, backbone.conv_stem.weight)
+
+
+def test_a_backbone_of_few_levels():
+    model = timm.create_model("sag_vit", backbone="resnet10t", stride=4, features_only=True)
+    assert model.feature_info.reduction() == [2, 4]
+    features = model.eval()(torch.randn(1, 3, 64, 64))
+    assert [f.size(2) for f in features] == [32, 16]
+
+
+def test_a_backbone_of_one_image_size():
+    def vit(**args):
+        args = {"depth": 2, "embed_dim": 24, **args}
+        return SAGViT(num_classes=3, backbone="vit_tiny_patch16_224", backbone_args=args).eval()
+
+    assert vit()(torch.randn(1, 3, 224, 224)).shape == (1, 3)
+    with pytest.raises(InputError, match=r"the backbone takes .got \(1, 3, 96, 96\): .* img_size"):
+        vit()(torch.randn(1, 3, 96, 96))
+    assert vit(img_size=96)(torch.randn(1, 3, 96, 96)).shape == (1, 3)
+    assert vit(dynamic_img_size=True)(torch.randn(1, 3, 96, 128)).shape == (1, 3)
+
+
+def test_a_backbone_without_checkpointing():
+    model = SAGViT(backbone="vgg11", num_classes=3, device="meta")
+    model.set_grad_checkpointing(False)
+    with pytest.raises(InputError, match="with gradient checkpointing .got VGG"):
+        model.set_grad_checkpointing()
+
+
+def test_numpys_integers_are_integers():
+    n = np.int64
+    model = make(
+        in_chans=n(1), num_classes=n(5), stride=n(16), patch_size=n(2), conv_channels=n(8),
+        conv_heads=n(2), embed_dim=n(16), depth=n(1), num_heads=n(2),
+    )  # fmt: skip
+    assert model(torch.randn(1, 1, 64, 64)).shape == (1, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conv", ["gat", "cross_attention"])
+@pytest.mark.parametrize("variant", ["paper", "public"])
+def test_compiles_in_one_graph_a_size(variant, conv):
+    model = make(variant=variant, conv=conv)
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(model, backend=counter, fullgraph=True)
+    with torch.no_grad():
+        for side in (96, 128, 160, 96, 128, 160):
+            x = torch.randn(2, 3, side, side)
+            torch.testing.assert_close(compiled(x), model(x), atol=1e-5, rtol=1e-4)
+    assert counter.frame_count <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variant", "conv"), [("paper", "gat"), ("paper", "cross_attention"), ("public", "gat")]
+)
+def test_exports_to_onnx(variant, conv, tmp_path):
+    import onnxruntime
+
+    model = make(variant=variant, conv=conv)
+    program = torch.onnx.export(
+        model,
+        (torch.randn(2, 3, 80, 96),),
+        dynamo=True,
+        opset_version=18,
+        verbose=False,
+        dynamic_shapes=({0: "batch"},),
+    )
+    program.save(str(tmp_path / "model.onnx"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    for batch in (2, 3):
+        x = torch.randn(batch, 3, 80, 96)
+        (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(logits), model(x), atol=1e-5, rtol=1e-4)
 
 
 def test_a_tag_does_not_change_the_arithmetic():
@@ -255,11 +416,17 @@ def test_a_tag_does_not_change_the_arithmetic():
 
 
 def test_training_after_inference_mode():
-    model = make()
-    x = torch.randn(2, 3, 96, 96)
-    with torch.inference_mode():
-        model(x)
-    model.train()(x).sum().backward()
+    x = torch.randn(2, 3, 80, 112)  # A grid that no other test has left behind.
+    grads = []
+    for before in (True, False):
+        model = make(patch_size=1, encoder_drop_rate=0.0)
+        if before:
+            with torch.inference_mode():
+                model(x)
+        model.train()(x).sum().backward()
+        grads.append([p.grad for p in model.parameters()])
+    assert all(grad.any() for grad in grads[1])
+    assert all(map(torch.equal, *grads))
 
 
 def test_any_backbone():
@@ -283,16 +450,18 @@ def test_any_backbone():
         ({"num_classes": -1}, "num_classes must be an int, not negative"),
         (
             {"backbone_args": {"wheels": 4}},
-            "arguments that it takes .got mobilenetv3_small_050 .*4",
+            "arguments that it takes .got mobilenetv3_small_050 with wheels, in_chans: .*'wheels'",
         ),
-        ({"backbone": "hardcorenas_a"}, "expected a backbone that gives features"),
+        ({"backbone": "no_features"}, "a backbone that gives features .got no_features"),
         ({"conv": "gcn"}, "conv must be one of 'gat', 'cross_attention' .got 'gcn'"),
         ({"remainder": "keep"}, "remainder must be one of 'pad', 'drop'"),
         ({"global_pool": "max"}, "global_pool must be one of 'token', 'avg', ''"),
         ({"embed_dim": 6, "num_heads": 2}, "embed_dim must be a multiple of 4 .got 6"),
     ],
 )
-def test_arguments_that_are_not_there(args, message):
+def test_arguments_that_are_not_there(args, message, monkeypatch):
+    models = timm.models._registry._model_entrypoints
+    monkeypatch.setitem(models, "no_features", lambda **kwargs: nn.Identity())
     with pytest.raises(InputError, match=message):
         make(**args)
 

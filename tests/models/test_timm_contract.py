@@ -5,6 +5,7 @@ import copy
 import pytest
 import timm
 import torch
+from models.replicas import replica
 from timm.layers import get_notrace_functions, get_notrace_modules
 from timm.models import group_parameters
 from timm.optim import create_optimizer_v2
@@ -69,8 +70,14 @@ def test_cfg(name):
         assert features.shape[2:] == cfg.pool_size
         assert features.size(1) == model.num_features
     else:  # PyG's layers do not run on shapes alone.
-        tokens = make(name).forward_features(small_input(name))
-        assert tokens.shape == (2, 1 + 2 * 2, model.num_features)
+        model = make(name).eval()
+        rows, columns = cfg.pool_size
+        x = torch.randn(1, *cfg.input_size)
+        with torch.no_grad():
+            tokens = model.forward_features(x)
+            assert tokens.shape == (1, 1 + rows * columns, model.num_features)
+            model.reset_classifier(0, "")
+            assert model(x).shape == tokens.shape
 
 
 def test_forward_and_pre_logits(name):
@@ -265,6 +272,43 @@ def test_what_decays(name):
         False: ("backbone.model.conv_stem.weight", "encoder.layers.1.linear1.weight"),
     }[name in PYRAMIDS]
     assert scale[first] < scale[later] < 1
+
+
+def test_replicas_of_data_parallel(name, monkeypatch):
+    model = make(name, num_classes=3).eval()
+    x = small_input(name)
+    other = replica(model, monkeypatch)
+    with torch.no_grad():
+        assert torch.equal(other(x), model(x))
+        with pytest.raises(InputError, match="dtype torch.float32 .got torch.float64"):
+            other(x.double())
+
+
+def test_batches_of_none_and_one(name):
+    model = make(name, num_classes=3).eval()
+    x = small_input(name)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x[:1]), model(x)[:1], atol=1e-4, rtol=1e-4)
+        assert model(x[:0]).shape == (0, 3)
+    assert model.train()(x[:0]).shape == (0, 3)
+    assert all(b.isfinite().all() for b in model.buffers() if b.is_floating_point())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half])
+@pytest.mark.parametrize("name", ["attentionvig_nano", "sag_vit"])
+def test_half_precision(name, dtype):
+    model = make(name, num_classes=3, dtype=dtype).eval()
+    x = small_input(name).to(dtype)
+    out = model(x)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.float(), model.float()(x.float()), atol=0.1, rtol=0.1)
+    model.to(dtype).train()(x).sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_tracing_is_refused(name):
+    with pytest.raises(InputError, match="torch.export .* .got torch.jit.trace"):
+        torch.jit.trace(make(name).eval(), small_input(name))
 
 
 def test_fusing_changes_nothing_but_the_speed(pyramid):
