@@ -113,7 +113,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _write(folder: Path, images: Iterator[tuple[str, bytes]]) -> None:
     """Fill a folder, which gets its name when it is whole."""
-    partial = folder.with_suffix(".partial")
+    partial = folder.with_name(f".{folder.name}.partial")  # Hidden, so that it is no class.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, content in images:

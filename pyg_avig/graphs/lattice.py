@@ -119,8 +119,9 @@ def _common(name: str, values: Any, data: Data) -> tuple:
 def _sizes(values: Any, data: Data) -> list[tuple]:
     """The size of each graph, or one alone, from whatever PyG makes of them in a batch."""
     if isinstance(values, (Tensor, np.ndarray, np.integer)):
+        values = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
         graphs = 0 if data.get("ptr") is None else len(data.ptr) - 1
-        if values.ndim == 1 and graphs and len(values) % graphs == 0:
+        if values.ndim == 1 and graphs and values.size % graphs == 0:
             values = values.reshape(graphs, -1)  # Those of graphs come end to end.
         values = values.tolist()
     if not isinstance(values, (list, tuple)):

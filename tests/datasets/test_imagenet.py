@@ -84,8 +84,9 @@ def test_it_resumes(archives, tmp_path, prepare):
     kept = tree / "train" / "n01" / "n01_0.JPEG"
     written = kept.stat().st_mtime_ns
     for split in ("train", "val"):  # As if it had stopped in the middle of a class.
-        (tree / split / "n03").rename(tree / split / "n03.partial")
-        next((tree / split / "n03.partial").iterdir()).unlink()
+        (tree / split / "n03").rename(tree / split / ".n03.partial")
+        next((tree / split / ".n03.partial").iterdir()).unlink()
+    assert Images(str(tree)).classes == ["n01", "n02"]
     prepare.prepare(archives, tree, COUNTS)
     assert kept.stat().st_mtime_ns == written
     assert len(list(tree.rglob("*.JPEG"))) == 10

@@ -91,7 +91,7 @@ class PBMC68k(InMemoryDataset):
             Indices of nodes in rising order, (N_train,), (N_val,), (N_test,).
         """
         parts: dict[str, list[Tensor]] = {"train": [], "val": [], "test": []}
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(seed))
         y = self[0].y
         for label in range(len(self.classes)):
             cells = (y == label).nonzero().view(-1)

@@ -15,6 +15,7 @@ from torch_geometric.data import Data, InMemoryDataset
 from pyg_avig.data.datasets.packages import default_root, python_package_file
 from pyg_avig.errors import InputError
 from pyg_avig.files import written_whole
+from pyg_avig.graphs.constructors import positive
 
 CLASSES = ("B6", "BTBR", "CAST", "DBA2")
 NUM_REGIONS = 332
@@ -62,9 +63,7 @@ class MouseConnectomes(InMemoryDataset):
         k: int | None = 10,
         force_reload: bool = False,
     ) -> None:
-        if k is not None and (not isinstance(k, int) or k < 1):
-            raise InputError(f"expected k as a positive int or None (got {k!r})")
-        self.k = k
+        self.k = None if k is None else positive("k", k)
         self.classes = list(CLASSES)
         super().__init__(
             root or default_root("mouse_connectomes"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pyg_avig.data.datasets.packages import cache_folder
 from pyg_avig.data.loading.image_graphs import ArrayImages, ImageGraphDataModule
 from pyg_avig.errors import InputError
 
@@ -106,8 +107,7 @@ class FashionMNIST(ImageGraphDataModule):
         }
 
     def _find(self, download: bool) -> Path:
-        cache = Path.home() / ".cache" / "pyg_avig"
-        roots = [Path(self.root)] if self.root else [DEBIAN_ROOT, cache]
+        roots = [Path(self.root)] if self.root else [DEBIAN_ROOT, cache_folder()]
         folders = [f for root in roots for f in (root, root / "FashionMNIST" / "raw")]
         for folder in folders:
             if all(

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from torch_geometric.data import Data, InMemoryDataset
 from pyg_avig.data.datasets.packages import debian_file, default_root
 from pyg_avig.errors import InputError
 from pyg_avig.files import written_whole
+from pyg_avig.graphs.constructors import positive
 
 DEBIAN_ROOT = Path("/usr/share/sweethome3d/furniture")
 _PACKAGE = "sweethome3d-furniture"
@@ -109,10 +111,8 @@ class Furniture(InMemoryDataset):
         num_points: int = 2048,
         force_reload: bool = False,
     ) -> None:
-        if type(num_points) is not int or num_points < 1:
-            raise InputError(f"num_points must be a positive int (got {num_points!r})")
         self.source = str(Path(source).resolve()) if source else None
-        self.num_points = num_points
+        self.num_points = positive("num_points", num_points)
         self.classes = list(CLASSES)
         super().__init__(
             root or default_root("furniture"),
@@ -188,9 +188,9 @@ class Furniture(InMemoryDataset):
         Raises:
             InputError: If ``folds`` is below 2, or ``fold`` is not one of them.
         """
-        if type(folds) is not int or folds < 2:
+        if not isinstance(folds, Integral) or folds < 2:
             raise InputError(f"folds must be an int, 2 or more (got {folds!r})")
-        if type(fold) is not int or not 0 <= fold < folds:
+        if not isinstance(fold, Integral) or not 0 <= fold < folds:
             raise InputError(f"fold must be an int from 0 to {folds - 1} (got {fold!r})")
         y, group = self._data.y.tolist(), self._data.group.tolist()
         everything = range(len(y))

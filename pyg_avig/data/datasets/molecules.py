@@ -138,7 +138,7 @@ class FreeSolvMolecules(InMemoryDataset):
         Returns:
             Indices of molecules in rising order, (N_train,), (N_val,), (N_test,).
         """
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(int(seed)))
         num_test, num_val = round(0.2 * len(self)), round(0.1 * len(self))
         test, val, train = order.split([num_test, num_val, len(self) - num_test - num_val])
         return {

@@ -9,10 +9,14 @@ from pathlib import Path
 from pyg_avig.errors import InputError
 
 
+def cache_folder() -> Path:
+    """This library's folder in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pyg_avig")
+
+
 def default_root(name: str) -> str:
     """Where a data set keeps what it has prepared, unless its user names a folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return str(Path(cache, "pyg_avig", "datasets", name))
+    return str(cache_folder() / "datasets" / name)
 
 
 def python_package_file(package: str, path: str) -> Path:

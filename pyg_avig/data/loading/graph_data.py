@@ -10,17 +10,18 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
-from torch_geometric.data import Data, Dataset
+from torch_geometric.data import Data, Dataset, InMemoryDataset
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import BaseTransform, Compose
 
 from pyg_avig.data.loading.loaders import check_least, share_loader
 from pyg_avig.data.loading.sampling import device_share, seeded
+from pyg_avig.data.loading.splits import SPLITS, check_seed_alone, graph_indices, node_masks, whole
 from pyg_avig.errors import InputError
 
 LEVELS = ("graph", "node", "edge")
 TASKS = ("multiclass", "multilabel", "regression")
-SPLITS = ("train", "val", "test")
+MASKS = tuple(f"{name}_mask" for name in SPLITS)
 
 
 class GraphItems(TorchDataset):
@@ -47,23 +48,29 @@ class GraphItems(TorchDataset):
         # Without a seed the place is one, so that an evaluation draws the same each time.
         place, seed = item if isinstance(item, tuple) else (item, item)
         with seeded(seed):
-            return self.transform(self.dataset[self.indices[place]])
+            graph = self.transform(self.dataset[self.indices[place]])
+        for name in MASKS:
+            if isinstance(graph, Data) and isinstance(graph.get(name), Tensor):
+                graph[name] = graph[name].bool()  # Ints would pick nodes 0 and 1.
+        return graph
 
 
 class GraphData(pl.LightningDataModule):
     """A data set of PyG, ours or any other, for training.
 
     Its splits are, in this order of preference: ``val_dataset`` and ``test_dataset``, for data sets
-    that are published in parts; the masks that a graph of nodes carries; what the data set's own
-    method ``split`` says; a tenth of the graphs each, at random. A tenth of the training graphs
-    validates where nothing else does.
+    that are published in parts; the masks that graphs of nodes carry; the three graphs of edges
+    that ``RandomLinkSplit`` makes as the data set's own transform; what the data set says by a
+    method ``split``, by ``get_idx_split`` as OGB's do, or by ``split_idx``; random ones. What is
+    published is kept, and if all but validation or test is, a tenth of the training part is drawn
+    for it. (Of data sets in parts, there is no test without ``test_dataset``.) See ``splits.py``.
 
     Args:
         dataset: The data set, with all graphs or those for training.
         val_dataset: Graphs for validation.
         test_dataset: Graphs for the test.
-        split: Arguments of the data set's ``split``, such as ``seed`` or ``fold``; of a random
-            split ``seed`` alone.
+        split: Arguments of the data set's ``split``, such as ``seed`` or ``fold``; ``fold`` of
+            masks of several; ``seed`` of what is drawn.
         level: What is labelled: ``graph``, ``node`` or ``edge``.
         task: ``multiclass``, ``multilabel`` or ``regression``.
         transform: What is done to each graph.
@@ -98,8 +105,8 @@ class GraphData(pl.LightningDataModule):
         self.task = task
         self.transform = transform or []
         self.augment = augment or []
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.batch_size = int(batch_size)  # NumPy's too, which PyTorch's loaders refuse.
+        self.num_workers = int(num_workers)
         self.parts = self._parts(dataset, val_dataset, test_dataset, split or {})
         self.facts = self._facts()
 
@@ -108,17 +115,26 @@ class GraphData(pl.LightningDataModule):
     ) -> dict[str, tuple[Dataset, list[int]]]:
         """The graphs of each split."""
         if val is None and test is None:
-            if self.level == "node" and len(dataset) == 1:
-                marked = _Marked(dataset, _masks(dataset, split))
-                return dict.fromkeys(SPLITS, (marked, [0]))
-            indices = _indices(dataset, len(dataset), split)
+            if self.level == "node" and (masks := node_masks(dataset, split)) is not None:
+                marked: Any = _Marked(dataset, masks)
+                return {
+                    name: (
+                        marked,
+                        [n for n, mask in enumerate(masks) if mask[f"{name}_mask"].any()],
+                    )
+                    for name in SPLITS
+                }
+            if self.level == "edge" and isinstance(dataset[0], (tuple, list)):
+                return _link_parts(dataset, split)
+            indices = graph_indices(dataset, split)
             return {name: (dataset, indices[name].tolist()) for name in SPLITS}
         parts: dict[str, tuple[Dataset, list[int]]] = dict.fromkeys(SPLITS, (dataset, []))
         parts["train"] = dataset, list(range(len(dataset)))
         if val is None:
-            drawn = _random_split(len(dataset), split)
+            check_seed_alone(split)
+            drawn = whole({"test": torch.empty(0)}, len(dataset), split)
             parts["val"] = dataset, drawn["val"].tolist()
-            parts["train"] = dataset, torch.cat([drawn["train"], drawn["test"]]).sort()[0].tolist()
+            parts["train"] = dataset, drawn["train"].sort()[0].tolist()
         for name, part in (("val", val), ("test", test)):
             if part is not None:
                 parts[name] = part, list(range(len(part)))
@@ -129,19 +145,12 @@ class GraphData(pl.LightningDataModule):
         dataset, indices = self.parts["train"]
         if not indices:
             raise InputError(f"expected graphs to train on (got none in {dataset})")
-        sample = self.items("train")[0]
-        if sample.x is None or not sample.x.is_floating_point():
-            kind = None if sample.x is None else sample.x.dtype
-            raise InputError(
-                f"expected graphs with node features x of a floating dtype (got {kind}); a "
-                "transform can make them, such as OneHotMolecule of a molecule's categories"
-            )
-        y = self._labels(sample)
+        sample = self._sample()
+        y = self._labels("train", sample)
         classes = getattr(dataset, "classes", None)
         outputs, shares = y.size(1), None
         if self.task == "multiclass":
-            known_classes = [int(part.num_classes) for part, _ in self.parts.values()]
-            outputs = len(classes) if classes else max(known_classes)
+            outputs = len(classes) if classes else self._num_classes(sample)
             if y.size(1) != 1 or (y != y.round()).any() or not 0 <= y.min() <= y.max() < outputs:
                 raise InputError(
                     f"expected one class in 0 to {outputs - 1} for each {self.level} (got "
@@ -166,21 +175,57 @@ class GraphData(pl.LightningDataModule):
             "std": [s or 1.0 for s in std],
         }
 
-    def _labels(self, sample: Data) -> Tensor:
-        """The targets of training, (number, outputs)."""
+    def _sample(self) -> Data:
+        """A training graph, held to what a model takes."""
+        dataset, indices = self.parts["train"]
+        sample = self.items("train")[0]
+        for graph in (sample, self.items("train", training=True)[0]):
+            if not isinstance(graph, Data):
+                raise InputError(
+                    "expected transforms that give one graph of one kind of nodes (got "
+                    f"{type(graph).__name__}); RandomLinkSplit is a transform of the data set"
+                )
+            other = _other_mask(dataset[indices[0]], graph)
+            if other:
+                raise InputError(
+                    f"expected transforms that leave the split alone (got another {other} from "
+                    "them); RandomNodeSplit is a transform of the data set"
+                )
+        if sample.x is None or not sample.x.is_floating_point():
+            kind = None if sample.x is None else sample.x.dtype
+            raise InputError(
+                f"expected graphs with node features x of a floating dtype (got {kind}); a "
+                "transform can make them, such as OneHotMolecule of a molecule's categories"
+            )
+        return sample
+
+    def _num_classes(self, sample: Data) -> int:
+        """The number of classes of all splits, where the data set does not name them."""
+        if self.level == "edge":  # PyG counts those of the nodes or graphs.
+            known = [self._labels(name, sample) for name in SPLITS if self.parts[name][1]]
+            return int(torch.cat(known).max()) + 1
+        parts = {id(part): part for part, _ in self.parts.values()}
+        return max(int(part.num_classes) for part in parts.values())
+
+    def _labels(self, split: str, sample: Data) -> Tensor:
+        """The targets of a split, (number, outputs)."""
         field = "edge_label" if self.level == "edge" else "y"
         if sample.get(field) is None:
             raise InputError(f"expected graphs with the field {field} (got {sample})")
-        dataset, indices = self.parts["train"]
-        graphs: Any = [dataset[n] for n in indices]
-        plain, made = graphs[0].get(field), sample[field]
+        dataset, indices = self.parts[split]
+        graphs: Any = (dataset[n] for n in indices)
+        plain, made = dataset[indices[0]].get(field), sample[field]
         if plain is None or (plain.shape, plain.dtype) != (made.shape, made.dtype):
-            graphs = self.items("train")  # A transform makes them.
+            graphs = self.items(split)  # A transform makes them.
+        elif self.level != "node" or dataset[indices[0]].get(f"{split}_mask") is None:
+            stored = _stored_labels(dataset, indices, field, graphs=self.level == "graph")
+            if stored is not None:
+                return stored.float()
         labels = []
         for graph in graphs:
             label = graph[field]
-            if self.level == "node" and graph.get("train_mask") is not None:
-                label = label[graph.train_mask]
+            if self.level == "node" and graph.get(f"{split}_mask") is not None:
+                label = label[graph[f"{split}_mask"].bool()]
             labels.append(label.reshape(1 if self.level == "graph" else len(label), -1))
         return torch.cat(labels).float()
 
@@ -216,64 +261,75 @@ class GraphData(pl.LightningDataModule):
 
 
 class _Marked:
-    """A data set of one graph, whose nodes belong to splits.
+    """A data set of graphs whose nodes belong to splits.
 
     Args:
         dataset: The data set.
-        masks: Fields that say so, (N,) each.
+        masks: Fields that say so for each graph, (N,) each.
     """
 
-    def __init__(self, dataset: Dataset, masks: dict[str, Tensor]) -> None:
-        self.data = dataset[0]
-        self.data.update(masks)
+    def __init__(self, dataset: Any, masks: list[dict[str, Tensor]]) -> None:
+        self.dataset = dataset
+        # One graph, which may be large, goes through the data set's transform once.
+        self.graphs: Any = _Copies([dataset[0]]) if len(masks) == 1 else dataset
+        self.masks = masks
         self.classes = getattr(dataset, "classes", None)
-        self.num_classes = dataset.num_classes
+
+    @property
+    def num_classes(self) -> int:
+        """The data set's."""
+        return self.dataset.num_classes
 
     def __len__(self) -> int:
-        return 1
+        return len(self.masks)
 
     def __getitem__(self, index: int) -> Data:
-        return copy.copy(
-            self.data
-        )  # As transforms copy: they put new tensors in, and write in none.
+        return copy.copy(self.graphs[index]).update(self.masks[index])
 
 
-def _masks(dataset: Any, split: dict[str, Any]) -> dict[str, Tensor]:
-    """The nodes of each split: what the graph says, or else what the data set says."""
-    data = dataset[0]
-    names = [f"{name}_mask" for name in SPLITS]
-    if all(data.get(name) is not None for name in names):
-        folds = 1 if data.train_mask.dim() == 1 else data.train_mask.size(1)
-        fold = split.get("fold", 0)
-        if split.keys() - {"fold"} or not 0 <= fold < folds:
-            raise InputError(f"expected split as a fold in 0 to {folds - 1} (got {split})")
-        masks = {name: data[name].reshape(data.num_nodes, -1) for name in names}
-        return {name: mask[:, min(fold, mask.size(1) - 1)] for name, mask in masks.items()}
-    indices = _indices(dataset, data.num_nodes, split)
-    masks = {name: torch.zeros(data.num_nodes, dtype=torch.bool) for name in names}
-    for name in SPLITS:
-        masks[f"{name}_mask"][indices[name]] = True
-    return masks
+class _Copies(list):
+    """Graphs, each given as a copy: transforms put new tensors in, and write in none."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return copy.copy(super().__getitem__(index))
 
 
-def _indices(dataset: Any, number: int, split: dict[str, Any]) -> dict[str, Tensor]:
-    """What the data set's own ``split`` says, or a random split."""
-    if not hasattr(dataset, "split"):
-        return _random_split(number, split)
-    try:
-        return dataset.split(**split)
-    except TypeError as error:
-        name = type(dataset).__name__
-        raise InputError(f"expected split as arguments of {name}.split ({error})") from None
+def _other_mask(before: Data, graph: Data) -> str | None:
+    """A mask that transforms have changed, other than by choosing nodes."""
+    for name in MASKS:
+        if graph.get(name) is not None and graph.num_nodes == before.num_nodes:
+            old = before.get(name)
+            if old is None or not graph[name].equal(old.bool()):
+                return name
+    return None
 
 
-def _random_split(number: int, split: dict[str, Any]) -> dict[str, Tensor]:
-    """A tenth for validation, a tenth for the test."""
-    if split.keys() - {"seed"}:
-        raise InputError(
-            f"expected seed alone as the argument of a random split (got {', '.join(split)})"
-        )
-    generator = torch.Generator().manual_seed(split.get("seed", 0))
-    order = torch.randperm(number, generator=generator)
-    tenth = max(number // 10, 1)
-    return {"val": order[:tenth], "test": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
+def _link_parts(dataset: Any, split: dict[str, Any]) -> dict[str, tuple[Any, list[int]]]:
+    """The three graphs that ``RandomLinkSplit`` makes of each, as a transform of the data set."""
+    check_seed_alone(split)
+    with seeded(int(split.get("seed", 0))):
+        graphs = list(zip(*(dataset[n] for n in range(len(dataset))), strict=True))
+    return {
+        name: (_Copies(part), list(range(len(part))))
+        for name, part in zip(SPLITS, graphs, strict=True)
+    }
+
+
+def _stored_labels(dataset: Any, indices: Sequence[int], field: str, graphs: bool) -> Tensor | None:
+    """The labels of graphs in memory, (number, outputs), without making the graphs.
+
+    ``None`` for data sets that do more than PyG's ``InMemoryDataset`` when a graph is read.
+    """
+    plain = isinstance(dataset, InMemoryDataset) and type(dataset).get is InMemoryDataset.get
+    if not plain or dataset.transform is not None or field not in (dataset.slices or {}):
+        return None
+    values, slices = dataset._data[field], torch.as_tensor(dataset.slices[field])
+    if not isinstance(values, Tensor) or dataset._data.__cat_dim__(field, values) != 0:
+        return None
+    places = torch.as_tensor(list(dataset.indices()))[torch.as_tensor(indices)]
+    first, sizes = slices[places], slices[places + 1] - slices[places]
+    if graphs and len(sizes.unique()) != 1:
+        return None
+    ends = sizes.cumsum(0)
+    rows = torch.arange(int(ends[-1])) + (first - ends + sizes).repeat_interleave(sizes)
+    return values[rows].reshape(len(places) if graphs else len(rows), -1)

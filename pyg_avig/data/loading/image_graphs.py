@@ -102,12 +102,12 @@ class ImageGraphDataModule(pl.LightningDataModule):
         repeats: int = 1,
     ) -> None:
         super().__init__()
-        self.repeats = repeats
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        # NumPy's ints too, which PyTorch's loaders refuse.
+        self.repeats, self.batch_size = int(repeats), int(batch_size)
+        self.num_workers = int(num_workers)
         self.augmentation = augmentation or {}
         self.data_config: dict[str, Any] = {
-            "input_size": [self.channels, image_size, image_size],
+            "input_size": [self.channels, int(image_size), int(image_size)],
             "mean": list(self.mean),
             "std": list(self.std),
             "interpolation": interpolation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_datase
 
 from pyg_avig.data.loading.image_files import MODES, ImageFiles
 from pyg_avig.data.loading.image_graphs import ImageGraphDataModule
+from pyg_avig.data.loading.image_trees import ImageTree, all_endings, tar_reader
 from pyg_avig.data.loading.streams import ImageStream
 from pyg_avig.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 class Images(ImageGraphDataModule):
@@ -19,7 +23,7 @@ class Images(ImageGraphDataModule):
 
     Args:
         root: Folder of the data; for a tree it holds one folder a split (such as ``train`` and
-            ``val``), each with one folder a class.
+            ``val``), each with one folder a class; see :class:`ImageTree`.
         reader: Name of the data set for timm's ``create_dataset``: empty for a tree of folders or
             a folder of tar files, ``hfds/NAME``, or ``wds/`` for shards of WebDataset, whose splits
             are names of ``_info.json`` or such as ``train-{0000..0099}.tar|100000``.
@@ -28,7 +32,8 @@ class Images(ImageGraphDataModule):
         test_split: Name of the test split; ImageNet's test labels are not public, so by default
             the validation split.
         classes: Names of the classes, in the order of their indices: for a tree those of its
-            folders, by default all of the training split's.
+            folders, by default all of the training split's, empty ones too. The numbers are the
+            same in every split; classes that one lacks are named in the log, others are refused.
         image_size: Side of the model's input, in pixels.
         batch_size: Images that one update sees, on all devices together.
         num_workers: Worker processes a loader.
@@ -101,13 +106,21 @@ class Images(ImageGraphDataModule):
                 continue
             reader = self._plain_reader(split)
             indices = _indices(reader)
-            unknown = sorted(indices.keys() - class_map.keys())
+            empty = getattr(reader, "empty", [])
+            unknown = sorted(indices.keys() - class_map.keys() - set(empty))
             if unknown:
                 raise InputError(
                     f"{self.root}: expected no other classes in {self.names[split]!r} than those "
                     f"{len(class_map)} that are known (got {unknown[0]!r})"
                 )
-            if indices and indices != class_map:  # timm numbers what each split has.
+            lacking = sorted(class_map.keys() - (indices.keys() - set(empty))) if indices else []
+            if lacking:
+                _log.warning(
+                    "%s: no images of %d of %d classes in %r: %s",
+                    *(self.root, len(lacking), len(class_map), self.names[split]),
+                    ", ".join(map(repr, lacking[:5])) + ", ..." * (len(lacking) > 5),
+                )
+            if indices and indices != class_map:  # Each split is numbered by what it has.
                 reader = self._reader(split, class_map)
             self.splits[split] = ImageFiles(reader, self.channels, self.bad_share)
 
@@ -128,7 +141,11 @@ class Images(ImageGraphDataModule):
             raise InputError(f"expected data.root as a folder (there is none at {self.root!r})")
         if not self.reader and not there:
             raise InputError(f"{root}: expected a folder {name!r} with one folder a class")
+        if not self.reader and (root / name).is_dir():
+            return ImageTree(root / name, class_map)
         reader = getattr(self._open(split, class_map=class_map or {}), "reader", None)
+        if not self.reader:
+            return tar_reader(reader, renumber=class_map is None)
         if reader is None or not hasattr(reader, "__getitem__"):
             raise InputError(
                 f"expected a reader of timm that gives files (got that of {self.reader!r})"
@@ -139,7 +156,8 @@ class Images(ImageGraphDataModule):
         """timm's data set of a split."""
         name = self.names[split]
         try:
-            return create_dataset(self.reader, self.root, split=name, **args)
+            with all_endings():
+                return create_dataset(self.reader, self.root, split=name, **args)
         except (
             RuntimeError,
             AssertionError,

@@ -99,6 +99,7 @@ def test_split_is_stratified_and_a_function_of_the_seed(cells):
     assert torch.cat(list(split.values())).sort().values.tolist() == list(range(NUM_CELLS))
     torch.manual_seed(1)
     assert all(torch.equal(split[name], cells.split(seed=3)[name]) for name in split)
+    assert torch.equal(cells.split(seed=np.int64(3))["test"], split["test"])
     assert not torch.equal(split["test"], cells.split(seed=4)["test"])
 
 

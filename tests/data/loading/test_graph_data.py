@@ -1,3 +1,6 @@
+import copy
+
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Data, InMemoryDataset
@@ -162,11 +165,42 @@ def test_a_graph_without_edges_in_front_changes_no_size():
 
 
 def test_masks_of_several_folds():
-    masks = {f"{name}_mask": torch.rand(30, 4) < 0.5 for name in ("train", "val", "test")}
+    part = torch.rand(30, 4).argsort(0) % 3
+    masks = {f"{name}_mask": part == n for n, name in enumerate(("train", "val", "test"))}
     (batch,) = GraphData(Nodes(**masks), level="node", split={"fold": 2}).train_dataloader()
     assert torch.equal(batch.train_mask, masks["train_mask"][:, 2])
     with pytest.raises(InputError, match="a fold in 0 to 3 .got .'fold': 4"):
         GraphData(Nodes(**masks), level="node", split={"fold": 4})
+
+
+def test_numbers_of_numpy():
+    data = GraphData(
+        Graphs(), split={"seed": np.int64(1)}, batch_size=np.int64(4), num_workers=np.int64(0)
+    )
+    assert data.parts == GraphData(data.parts["train"][0], split={"seed": 1}).parts
+    assert next(iter(data.train_dataloader())).num_graphs == 4
+
+
+@pytest.mark.parametrize("subset", [slice(None), slice(3, 15), [5, 3, 11, 7, 1, 9]])
+def test_labels_in_memory_are_those_of_the_graphs(subset):
+    for level in ("graph", "node"):
+        label = (lambda n: torch.tensor([n % 3])) if level == "graph" else None
+        graphs = Graphs(label=label or (lambda n: torch.arange(n + 2) % 3))[subset]
+        stored, read = GraphData(graphs, level=level), copy.copy(graphs)
+        read.transform = lambda data: data
+        read = GraphData(read, level=level)
+        assert stored.facts == read.facts
+        assert stored.parts["train"][1] == read.parts["train"][1]
+
+
+def test_graphs_in_memory_are_not_all_made_for_their_labels(monkeypatch):
+    made = []
+    get = Graphs.get
+    monkeypatch.setattr(
+        InMemoryDataset, "get", lambda self, index: made.append(index) or get(self, index)
+    )
+    GraphData(Graphs(200))
+    assert len(made) < 20
 
 
 def test_evaluation_draws_the_same_each_time():

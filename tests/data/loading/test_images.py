@@ -1,12 +1,16 @@
+import logging
 import shutil
 import tarfile
 
 import pytest
 import torch
 from data.trees import CLASSES, imagenet_tree
+from PIL import Image
+from timm.data.readers import get_img_extensions
 
 from pyg_avig import InputError
 from pyg_avig.data import Images
+from pyg_avig.data.loading.image_trees import image_endings
 from pyg_avig.graphs import graph_images
 
 
@@ -46,6 +50,107 @@ def test_tar_files(root, tmp_path):
     (a,), (b,) = data.val_dataloader(), plain.val_dataloader()
     assert torch.equal(a.x, b.x)
     assert torch.equal(a.y, b.y)
+
+
+@pytest.fixture
+def untidy(root):
+    """What lies in folders beside images, and formats that are rarer."""
+    first, second = (root / "train" / name for name in CLASSES[:2])
+    with Image.open(next(first.iterdir())) as image:
+        for ending in (".webp", ".BMP", ".tif", ".gif", ".ppm", ".jp2"):
+            image.save(first / f"other{ending}")
+        for name in (".hidden.png", "._mac.JPEG"):
+            image.save(second / name, format="PNG")
+        for folder in (root / "train" / ".thumbnails", second / ".cache", second / "deeper"):
+            folder.mkdir()
+            image.save(folder / "a.png")
+        image.save(root / "train" / "stray.png")
+    (first / "notes.txt").write_text("")
+    (first / "Thumbs.db").write_text("")
+    (root / "train" / "list.csv").write_text("")
+    (root / "train" / "n01500000").mkdir()
+    return root
+
+
+def test_what_is_on_disk_and_what_is_taken_are_compared(untidy, caplog):
+    data = Images(str(untidy), image_size=64)
+    assert data.classes == [CLASSES[0], CLASSES[1], "n01500000", CLASSES[2]]
+    with caplog.at_level(logging.WARNING):
+        data.setup("fit")
+    labels = [label for _, label in data.splits["train"].reader.samples]
+    assert [labels.count(n) for n in range(4)] == [4 + 6, 4 + 1, 0, 4]
+    assert {data.splits["train"][n][1] for n in range(len(labels))} == {0, 1, 3}
+    assert not data.splits["train"].bad.any()
+    assert [label for _, label in data.splits["val"].reader.samples] == [0, 0, 1, 1, 3, 3]
+    assert "took 19 images and left 2 files of other endings (1 ." in caplog.text
+    assert "1 images in no folder of a class; 1 folders without images ('n01500000')" in caplog.text
+    assert "no images of 1 of 4 classes in 'train': 'n01500000'" in caplog.text
+    assert "no images of 1 of 4 classes in 'val': 'n01500000'" in caplog.text
+
+
+def test_a_tidy_tree_needs_no_words(root, caplog):
+    with caplog.at_level(logging.WARNING):
+        Images(str(root)).setup()
+    assert caplog.records == []
+
+
+def test_an_empty_folder_of_no_class_is_no_class(root):
+    (root / "val" / "empty").mkdir()
+    data = Images(str(root))
+    data.setup("validate")
+    assert len(data.splits["val"]) == 6
+
+
+def test_classes_are_numbered_alike_wherever_names_are_equal_in_order(tmp_path):
+    names = ["b10", "B2", "b2", "a"]
+    for name in names:
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / "train" / name / "a.png")
+    assert Images(str(tmp_path)).classes == ["a", "B2", "b2", "b10"]
+
+
+def test_a_tree_without_folders_of_classes_is_named(tmp_path):
+    (tmp_path / "train").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "train" / "a.png")
+    with pytest.raises(InputError, match="one folder a class.*0 folders and 1 images beside them"):
+        Images(str(tmp_path))
+
+
+def test_every_format_that_pillow_reads_counts():
+    endings = image_endings()
+    assert {".jpg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm"} <= endings
+    assert not {".pdf", ".h5", ".hdf", ".mpg", ".txt", ""} & endings
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # timm's open tar.
+def test_tar_files_are_read_as_folders_are(untidy, tmp_path, caplog):
+    before = get_img_extensions()
+    (tmp_path / "tars").mkdir()
+    shutil.rmtree(untidy / "train" / CLASSES[1] / "deeper")
+    with tarfile.open(tmp_path / "tars" / "train.tar", "w") as tar:
+        tar.add(untidy / "train", ".")
+    with caplog.at_level(logging.WARNING):
+        data = Images(str(tmp_path / "tars"), train_split="train.tar", val_split="train.tar")
+    assert "left 1 images in no folder of a class" in caplog.text
+    assert tuple(data.classes) == CLASSES
+    data.setup("fit")
+    labels = [data.splits["val"][n][1] for n in range(len(data.splits["val"]))]
+    assert [labels.count(n) for n in range(3)] == [4 + 6, 4, 4]
+    assert not data.splits["val"].bad.any()
+    assert get_img_extensions() == before
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_tar_files_whose_folders_share_a_name_are_refused(root, tmp_path):
+    for name in CLASSES:
+        (root / "train" / name).rename(root / "images")
+        (root / "train" / name).mkdir()
+        (root / "images").rename(root / "train" / name / "images")
+    assert tuple(Images(str(root)).classes) == CLASSES
+    with tarfile.open(tmp_path / "train.tar", "w") as tar:
+        tar.add(root / "train", "train")
+    with pytest.raises(InputError, match="one folder a class .got train/n01440764/images and"):
+        Images(str(tmp_path), train_split="train.tar")
 
 
 def test_grey_images(root):
