@@ -175,7 +175,7 @@ class ViG(nn.Module):
                 graph, order = self._graph(constructor, data, x, batch), None
                 if not rebuilt and isinstance(graph, Tensor) and self._shares_sorting(graph):
                     graph, order = sorted_by_target(graph, len(x))
-                graph, edge_attr = self._edge_features(graph, data, order)
+                edge_attr = self._edge_features(graph, data, order)
             x = block(x, graph, edge_attr, batch, size)
         return x
 
@@ -183,11 +183,14 @@ class ViG(nn.Module):
         self, constructor: GraphConstructor | None, data: Data, x: Tensor, batch: Tensor | None
     ) -> Adjacency:
         if constructor is None:
-            return self._field(data, "edge_index")
-        if constructor.reads_features:
+            graph = self._field(data, "edge_index")
+        elif constructor.reads_features:
             size = None if data.get("lattice_size") is None else lattice_size(data)
-            return constructor.graph(Data(x=x, batch=batch, lattice_size=size))
-        return constructor.graph(data)
+            graph = constructor.graph(Data(x=x, batch=batch, lattice_size=size))
+        else:
+            graph = constructor.graph(data)
+        # Relative positions are those of single edges.
+        return to_edge_list(graph).edge_index if self.relative is not None else graph
 
     def _shares_sorting(self, graph: Tensor) -> bool:
         """Whether blocks would sort the same edges again and again.
@@ -201,10 +204,8 @@ class ViG(nn.Module):
             and refusal("csr", graph, graph.device) is None
         )
 
-    def _edge_features(
-        self, graph: Adjacency, data: Data, order: Tensor | None
-    ) -> tuple[Adjacency, Tensor | None]:
-        """The graph and the features of its edges, and of their relative positions.
+    def _edge_features(self, graph: Adjacency, data: Data, order: Tensor | None) -> Tensor | None:
+        """The features of the edges, and of their relative positions.
 
         ``order`` is where the edges of the graph are among those of the data, if elsewhere.
         """
@@ -215,16 +216,14 @@ class ViG(nn.Module):
             edge_attr = edge_attr if order is None else edge_attr[order]
             features.append(edge_attr.view(-1, 1) if edge_attr.dim() == 1 else edge_attr)
         if self.relative is not None:
-            edges = to_edge_list(graph).edge_index
-            graph = edges if not isinstance(graph, EdgeIndex) else graph
             pos = self._field(data, "pos")
             if pos.dim() != 2 or pos.size(1) != self.pos_dim:
                 raise InputError(
                     f"expected positions pos of shape (N, {self.pos_dim}), as pos_dim says (got "
                     f"{tuple(pos.shape)})"
                 )
-            features.append(self.relative(pos, edges))
-        return graph, torch.cat(features, -1) if features else None
+            features.append(self.relative(pos, to_edge_list(graph).edge_index))
+        return torch.cat(features, -1) if features else None
 
     def _check_dtype(self, name: str, value: Tensor) -> None:
         dtype = dtype_of(self)

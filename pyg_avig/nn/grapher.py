@@ -72,6 +72,9 @@ class Grapher(nn.Module):
         hidden = int(channels * ffn_ratio)
         self.pos: nn.Module | None = None
         if pos_kernel is not None:
+            pos_kernel = positive("pos_kernel", pos_kernel)
+            if pos_kernel % 2 == 0:
+                raise InputError(f"pos_kernel must be odd (got {pos_kernel})")
             kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[pos_axes - 1]
             if positive("pos_kernel", pos_kernel) % 2 == 0:
                 raise InputError(f"pos_kernel must be odd (got {pos_kernel})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
@@ -116,9 +117,9 @@ def label_tensor(y: Any) -> Tensor:
         raise InputError(f"expected y as a number or a tensor (got {y!r})") from None
 
 
-def sides(name: str, value: Any, axes: int) -> tuple[int, ...]:
+def sides(name: str, value: int | Sequence[int], axes: int) -> tuple[int, ...]:
     """Positive ints, NumPy's too, one an axis; one alone is that of all axes."""
-    values = [value] * axes if isinstance(value, Integral) else value
+    values: Any = [value] * axes if isinstance(value, Integral) else value
     try:
         if isinstance(values, (tuple, list, np.ndarray)) and len(values) == axes:
             return tuple(positive(name, v) for v in values)
