@@ -56,7 +56,7 @@ def test_any_graph_constructor(name):
 def test_a_lattice_is_not_turned_into_edges(monkeypatch):
     monkeypatch.setattr(AxialGraph, "edge_index", property(lambda self: 1 / 0))
     transform = ImageToGraph(patch_size=2, edges=False)
-    batch = Batch.from_data_list([transform(torch.rand(3, 8, 10)) for _ in range(2)])
+    batch = Batch.from_data_list([transform(torch.rand(3, 40, 48)) for _ in range(2)])
     assert ViG(12, 4, 8, 2, graph="axial", pos="conv").eval()(batch).shape == (2, 4)
 
 
