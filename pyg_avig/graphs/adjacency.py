@@ -155,6 +155,14 @@ def is_recorded() -> bool:
     )
 
 
+def is_mapped(adjacency: Adjacency) -> bool:
+    """Whether ``torch.func.vmap`` maps over the edges, so that their values are several."""
+    # PyTorch has no public name for it.
+    return isinstance(adjacency, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(
+        adjacency
+    )
+
+
 def check_edges(
     edge_index: Tensor, num_sources: int, num_targets: int, device: torch.device
 ) -> None:
@@ -169,7 +177,12 @@ def check_edges(
             f"expected edges and features on one device (got {edge_index.device} and {device})"
         )
     # Looking at the values would break a compiled graph and stall an accelerator.
-    if is_recorded() or edge_index.device.type != "cpu" or edge_index.numel() == 0:
+    if (
+        is_recorded()
+        or is_mapped(edge_index)
+        or edge_index.device.type != "cpu"
+        or edge_index.numel() == 0
+    ):
         return
     for row, name, limit in ((0, "source", num_sources), (1, "target", num_targets)):
         low, high = (int(v) for v in edge_index[row].aminmax())

@@ -23,10 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_avig.errors import InputError
+from pyg_avig.graphs.adjacency import is_recorded
 from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.ops import kernels
 from pyg_avig.ops.affinity import get_affinity
-from pyg_avig.ops.products import cosine, spread
+from pyg_avig.ops.products import cosine, matmul, spread
 from pyg_avig.ops.reference import full_precision
 
 # Members of a class up to which our kernel is faster than a matrix library (measured).
@@ -209,11 +210,13 @@ class _AxialLayout:
         return out
 
     def composed_pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
-        return [axis.to_classes(a) @ axis.to_classes(b).transpose(-1, -2) for axis in self.axes]
+        return [
+            matmul(axis.to_classes(a), axis.to_classes(b).transpose(-1, -2)) for axis in self.axes
+        ]
 
     def composed_spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
         sums = [
-            axis.to_nodes((w.transpose(-1, -2) if transpose else w) @ axis.to_classes(x))
+            axis.to_nodes(matmul(w.transpose(-1, -2) if transpose else w, axis.to_classes(x)))
             for axis, w in zip(self.axes, weights, strict=True)
         ]
         return sum(sums[1:], start=sums[0])
@@ -271,17 +274,26 @@ class _CountOnly(_NodeNeighbors):
 def num_classes(graph: AxialGraph, axis: int) -> int:
     """The number of classes that the nodes along an axis fall into."""
     length, stride = graph.size[axis], graph.stride[axis]
-    return stride if length % stride == 0 else math.gcd(length, stride)
+    if length % stride == 0:
+        return stride
+    return 1 if is_recorded() else math.gcd(length, stride)  # Symbolic sizes have no gcd.
 
 
-def num_links(graph: AxialGraph) -> int:
-    """The members of its classes that all nodes look at, edges or not."""
+def is_complete(graph: AxialGraph) -> bool:
+    """Whether all classes are complete graphs."""
+    return all(
+        length % stride == 0 for length, stride in zip(graph.size, graph.stride, strict=True)
+    )
+
+
+def num_members(graph: AxialGraph) -> int:
+    """The members of its classes that a node looks at, neighbours or not."""
     members = [
         length // num_classes(graph, axis)
         for axis, length in enumerate(graph.size)
         if graph.degrees[axis] > 0
     ]
-    return graph.num_nodes * sum(members)
+    return sum(members)
 
 
 def _class_mask(members: int, stride: int, device: torch.device) -> Tensor:

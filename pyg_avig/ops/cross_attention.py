@@ -75,7 +75,7 @@ def cross_attention(
     backend = backend or forced_backend()
     if backend is None:
         possible = [name for name in _BACKENDS if refusal(name, *where) is None]
-        backend = _cheapest(possible, graph, query.device, key[:1].numel() + value[:1].numel())
+        backend = _cheapest(possible, graph, key, value)
     elif (reason := refusal(backend, *where)) is not None:
         raise InputError(f"backend {backend!r} cannot run here: {reason}")
     args = [query, key, value, graph, beta, affinity, dropout]
@@ -157,22 +157,31 @@ class _Cost(NamedTuple):
 _COSTS = {"axial": _Cost(700, 0.5), "csr": _Cost(400, 1.5), "edge_list": _Cost(0, 3.5)}
 
 
-def _cheapest(possible: list[str], graph: Adjacency, device: torch.device, numbers: int) -> str:
-    """The backend that takes the least time for keys and values of so many numbers a node."""
+def _cheapest(possible: list[str], graph: Adjacency, key: Tensor, value: Tensor) -> str:
+    """The backend that takes the least time."""
     if len(possible) == 1:
         return possible[0]
-    # Of a program that is being recorded the sizes are not known, and other devices have not been
-    # measured: what a call costs is left aside there.
-    counted = device.type == "cpu" and not is_recorded()
+    lattice = graph if isinstance(graph, AxialGraph) else None
+    if is_recorded() and lattice is not None and axial.is_complete(lattice):
+        return "axial"  # As of other sizes too, which may be symbolic here.
+    numbers = key.numel() + value.numel()
+    # What a call costs has been measured on the CPU, and is to be left aside in a program that is
+    # recorded once and run often.
+    counted = key.device.type == "cpu" and not is_recorded()
 
     def cost(name: str) -> float:
-        links = num_edges(graph)
-        if name == "axial" and isinstance(graph, AxialGraph):
-            links = axial.num_links(graph)
+        """Nanoseconds for each number of a key and value."""
+        if lattice is None:
+            neighbors = num_edges(graph) / max(key.size(0), 1)
+        else:
+            neighbors = axial.num_members(lattice) if name == "axial" else lattice.degree
         call = 1e3 * _COSTS[name].call / max(numbers, 1) if counted else 0
-        return call + _COSTS[name].number * links
+        return call + _COSTS[name].number * neighbors
 
-    return min(possible, key=cost)
+    best = possible[0]
+    for name in possible[1:]:  # A compiler takes no min() of symbolic costs.
+        best = name if cost(name) < cost(best) else best
+    return best
 
 
 def _check_shapes(

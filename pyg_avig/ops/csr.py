@@ -22,7 +22,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.typing import SparseTensor
 from torch_geometric.utils.sparse import index2ptr
 
-from pyg_avig.graphs.adjacency import Adjacency, checked_edge_list, is_recorded
+from pyg_avig.graphs.adjacency import Adjacency, checked_edge_list, is_mapped, is_recorded
 from pyg_avig.ops import kernels
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.products import cosine, in_transform, matmul, pairs, spread
@@ -35,6 +35,8 @@ def refuse(graph: Adjacency, device: torch.device) -> str | None:
         return f"its kernels are for the CPU (got {device.type})"
     if is_recorded():
         return "a compiled, exported or traced program takes no sorted edges"
+    if is_mapped(graph):
+        return "vmap maps over the edges, of which only one set can be sorted"
     if kernels.library() is None:
         return "there are no kernels (no C++ compiler, or PYG_AVIG_KERNELS=0; the log says why)"
     return None

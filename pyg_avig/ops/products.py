@@ -8,7 +8,7 @@ take both.
 knows. The products of a layout run in kernels, or write where PyTorch could not follow, so their
 rules stand here, once for the kernels of all devices: reverse mode, any number of times, and
 ``vmap``, for which several sets of features are nothing but more heads. What asks for more
-(:func:`_composed`) gets the same products composed of PyTorch's own operations.
+(:func:`_followed`) gets the same products composed of PyTorch's own operations.
 
 Backward keeps the precision of forward, whatever autocast is on around it.
 """
@@ -85,8 +85,8 @@ def cosine(layout: Layout, query: Tensor, key: Tensor) -> list[Tensor]:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b`` of equally many axes, whose backward keeps the precision of forward."""
-    return a @ b if _composed(a, b) else _MatMul.apply(a, b)
+    """``a @ b`` of as many axes each, whose backward keeps the precision of forward."""
+    return a @ b if _followed(a, b) else _MatMul.apply(a, b)
 
 
 def in_transform() -> bool:
@@ -96,16 +96,19 @@ def in_transform() -> bool:
 
 
 def _composed(*tensors: Tensor) -> bool:
-    """Whether PyTorch's own operations are to be taken.
+    """Whether products are to be composed: on a device without kernels, or if :func:`_followed`."""
+    return tensors[0].device.type != "cpu" or _followed(*tensors)
 
-    On a device without kernels; in a program that is being compiled, exported or traced, where they
-    are fused, and run anywhere; in forward mode, as PyTorch differentiates a tangent of a function
-    of ours no second time, without a word; and in the batched gradients of
-    ``torch.autograd.grad``, which leave functions of ours aside.
+
+def _followed(*tensors: Tensor) -> bool:
+    """Whether PyTorch must follow every operation, as functions of ours would stop it.
+
+    In a program that is being compiled, exported or traced, to be fused and to run anywhere; in
+    forward mode, as PyTorch differentiates the tangents of such functions no second time, without
+    a word; and in the batched gradients of ``torch.autograd.grad``, which leave their rules aside.
     """
     return (
-        tensors[0].device.type != "cpu"
-        or is_recorded()
+        is_recorded()
         # Neither of these has a public name.
         or forward_ad._current_level >= 0
         or any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))

@@ -552,6 +552,39 @@ def test_a_compiled_layer_follows_the_forced_backend():
             torch.testing.assert_close(compiled(x, graph), expected)
 
 
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_a_compiled_layer_takes_lattices_of_any_size(stride):
+    conv = CrossAttnConv(3, 4)
+
+    def call(x):
+        batch, height, width, _ = x.shape
+        return conv(x.flatten(0, 2), AxialGraph((height, width), stride, batch))
+
+    torch._dynamo.reset()
+    compiled = torch.compile(call, fullgraph=True, dynamic=True, backend="aot_eager")
+    for size in ((2, 9, 8), (3, 10, 12), (2, 5, 7)):
+        x = torch.randn(*size, 3)
+        torch.testing.assert_close(compiled(x), call(x))
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_an_exported_layer_takes_batches_of_any_size(stride):
+    conv = CrossAttnConv(3, 4).eval()
+
+    class OnLattice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, x):
+            return self.conv(x.flatten(0, 2), AxialGraph((6, 7), stride, x.size(0)))
+
+    batch = ({0: torch.export.Dim("batch", min=2)},)
+    program = torch.export.export(OnLattice(), (torch.randn(2, 6, 7, 3),), dynamic_shapes=batch)
+    x = torch.randn(5, 6, 7, 3)
+    torch.testing.assert_close(program.module()(x), OnLattice()(x))
+
+
 @pytest.mark.parametrize("graph", [EDGES, AxialGraph((2, 2))], ids=["edges", "lattice"])
 def test_a_traced_layer_runs_on_other_features(graph):
     conv = CrossAttnConv(3, 4, heads=2, normalize=True).eval()

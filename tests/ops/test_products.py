@@ -14,7 +14,7 @@ EDGES = torch.tensor([[0, 1, 2, 2, 0], [1, 1, 1, 0, 3]])
 BETA = torch.tensor([0.7, 2.5], dtype=torch.double)
 
 
-@pytest.fixture(autouse=True, params=["axial", "axial without kernels", "csr", "edge_list"])
+@pytest.fixture(params=["axial", "axial without kernels", "csr", "edge_list"])
 def path(request, monkeypatch):
     """A backend and a graph of four nodes."""
     if request.param == "axial without kernels":
@@ -116,6 +116,16 @@ def test_vmap_over_any_axis_in_any_depth(call, truth):
     pairs = func.vmap(func.vmap(call, in_dims=(0, None, None)), in_dims=(None, 0, None))
     expected = torch.stack([torch.stack([truth(q, k, value[0]) for q in query]) for k in key])
     same(pairs(query, key, value[0]), expected)
+
+
+def test_vmap_over_edges():
+    inputs = random()
+    edges = torch.randint(4, (3, 2, 20_000))  # So many that one set would be sorted.
+    mapped = func.vmap(lambda index: cross_attention(*inputs, index, BETA))
+    expected = [cross_attention(*inputs, index, BETA, backend="edge_list") for index in edges]
+    same(mapped(edges), torch.stack(expected))
+    with pytest.raises(InputError, match="vmap maps over the edges"):
+        func.vmap(lambda index: cross_attention(*inputs, index, BETA, backend="csr"))(edges)
 
 
 def test_gradients_of_each_sample(call, truth):
@@ -262,6 +272,26 @@ def test_backward_within_autocast_keeps_its_precision(call, dtype):
     expected = torch.autograd.grad(call(*inputs, beta).square().sum(), inputs)
     with torch.autocast("cpu", dtype):
         found = torch.autograd.grad(call(*inputs, beta).square().sum(), inputs)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("width", [2, 5])
+def test_backward_within_autocast_keeps_the_precision_of_edge_features(path, width):
+    backend, graph = path
+    if backend != "csr":
+        return  # A lattice takes none, and the edge list projects them as autocast says.
+    inputs = [x.float().requires_grad_() for x in random()]
+    inputs += [torch.randn(size, requires_grad=True) for size in ((5, width), (2, 3, width))]
+
+    def gradients():
+        features = EdgeFeatures(*inputs[3:])
+        out = cross_attention(*inputs[:3], graph, BETA, edge_features=features, backend=backend)
+        return torch.autograd.grad(out.square().sum(), inputs)
+
+    expected = gradients()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gradients()
     for a, b in zip(found, expected, strict=True):
         assert torch.equal(a, b)
 
