@@ -15,6 +15,7 @@ from pyg_avig.errors import InputError
 from pyg_avig.graphs import AxialGraph, graph_images, grid_to_nodes, nodes_to_grid
 from pyg_avig.nn import Grapher
 from pyg_avig.nn.folding import fold_norm, is_plain
+from pyg_avig.ops.products import in_transform
 
 torch.fx.wrap("checked_for_norm")  # Where it is called.
 
@@ -215,7 +216,8 @@ def checked_images(
     A traced model keeps the call (``torch.fx.wrap``), and with it the checks.
 
     Raises:
-        InputError: If their shape or dtype is another, or, on the CPU, pixels are not finite.
+        InputError: If their shape or dtype is another, or, on the CPU and outside of transforms,
+            pixels are not finite.
     """
     if torch.jit.is_tracing():
         raise InputError(
@@ -231,9 +233,9 @@ def checked_images(
         )
     if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
         raise InputError(f"expected images of the model's dtype {dtype} (got {x.dtype})")
-    # Looking at the values would break a compiled graph and stall an accelerator.
-    eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
-    if eager_cpu and not x.isfinite().all():
+    # Looking at the values would break a compiled graph or a transform, and stall an accelerator.
+    seen = x.device.type == "cpu" and not (torch.compiler.is_compiling() or in_transform())
+    if seen and not x.isfinite().all():
         bad = int((~x.isfinite()).sum())
         raise InputError(f"expected finite pixels (got NaN or infinity in {bad} of them)")
     return x

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from pyg_avig.nn.cross_attn_conv import CrossAttnConv
+from pyg_avig.nn.swap_attention import CosineAttention
 
 
 def freeze_beta(module: torch.nn.Module, frozen: bool = True) -> torch.nn.Module:
@@ -16,14 +17,14 @@ def freeze_beta(module: torch.nn.Module, frozen: bool = True) -> torch.nn.Module
     that was made before and sets gradients to zero rather than to ``None``.
 
     Args:
-        module: Any module with :class:`CrossAttnConv` layers.
+        module: Any module with :class:`CrossAttnConv` or :class:`CosineAttention` layers.
         frozen: ``False`` thaws them.
 
     Returns:
         The module.
     """
     for child in module.modules():
-        if isinstance(child, CrossAttnConv):
+        if isinstance(child, (CrossAttnConv, CosineAttention)):
             child.log_beta.requires_grad_(not frozen)
             if frozen:
                 child.log_beta.grad = None

@@ -147,14 +147,19 @@ class _Cost(NamedTuple):
 
     call: float
     """Microseconds of a call, beyond those that every backend takes."""
+    edge: float
+    """Nanoseconds for each neighbour of a node (each member of its class, in
+    :mod:`~pyg_avig.ops.axial`)."""
     number: float
-    """Nanoseconds for each number of a key and value that a neighbour (a member of the class, in
-    :mod:`~pyg_avig.ops.axial`) brings to a node."""
+    """Nanoseconds for each number of a key and value that such a neighbour brings."""
 
 
 # Measured by `python -m benchmarks growth` (its rows of backends), on one thread. That of the edge
 # list is for few numbers; many, which no longer fit the cache, take two to three times as long.
-_COSTS = {"axial": _Cost(700, 0.5), "csr": _Cost(400, 1.5), "edge_list": _Cost(0, 3.5)}
+_COSTS = {"axial": _Cost(700, 0, 0.5), "csr": _Cost(400, 50, 1.5), "edge_list": _Cost(0, 70, 3.5)}
+# Microseconds to build a lattice's edges, and for each hop along an axis: always counted, as models
+# make a new lattice at each call, and what runs is not to hang on what was asked for before.
+_BUILD, _HOP = 100, 4
 
 
 def _cheapest(possible: list[str], graph: Adjacency, key: Tensor, value: Tensor) -> str:
@@ -165,18 +170,23 @@ def _cheapest(possible: list[str], graph: Adjacency, key: Tensor, value: Tensor)
     if is_recorded() and lattice is not None and axial.is_complete(lattice):
         return "axial"  # As of other sizes too, which may be symbolic here.
     numbers = key.numel() + value.numel()
-    # What a call costs has been measured on the CPU, and is to be left aside in a program that is
-    # recorded once and run often.
+    # What a call and an edge cost has been measured on the CPU, and is to be left aside in a
+    # program that is recorded once and run often.
     counted = key.device.type == "cpu" and not is_recorded()
 
     def cost(name: str) -> float:
         """Nanoseconds for each number of a key and value."""
+        call, edge, number = _COSTS[name]
         if lattice is None:
             neighbors = num_edges(graph) / max(key.size(0), 1)
+        elif name == "axial":
+            neighbors = axial.num_members(lattice)
         else:
-            neighbors = axial.num_members(lattice) if name == "axial" else lattice.degree
-        call = 1e3 * _COSTS[name].call / max(numbers, 1) if counted else 0
-        return call + _COSTS[name].number * neighbors
+            neighbors = lattice.degree
+            call += _BUILD + _HOP * lattice.degree
+        if not counted:
+            return number * neighbors
+        return (1e3 * call + edge * neighbors * key.size(0)) / max(numbers, 1) + number * neighbors
 
     best = possible[0]
     for name in possible[1:]:  # A compiler takes no min() of symbolic costs.

@@ -3,6 +3,7 @@ import pytest
 import timm
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
 from torch.utils.flop_counter import FlopCounterMode
 from torch_geometric.data import Batch
 
@@ -307,3 +308,17 @@ def test_compiles_in_one_graph(nano):
         model(images).square().sum().backward()
         grads.append(torch.cat([p.grad.flatten() for p in nano.parameters()]))
     assert torch.allclose(*grads)
+
+
+def test_gradients_of_each_image(nano):
+    nano.double().eval()
+    parameters = dict(nano.named_parameters())
+
+    def loss(parameters, image):
+        return functional_call(nano, parameters, (image[None],)).square().sum()
+
+    images = torch.randn(2, 3, 32, 32, dtype=torch.double)
+    found = vmap(grad(loss), (None, 0))(parameters, images)
+    for n, image in enumerate(images):
+        for name, expected in grad(loss)(parameters, image).items():
+            torch.testing.assert_close(found[name][n], expected)

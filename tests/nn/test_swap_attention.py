@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from timm.layers import Attention
 from torch import nn
 
-from pyg_avig import InputError
+from pyg_avig import InputError, freeze_beta
 from pyg_avig.nn import CosineAttention, CosineWindowAttention, swap_attention
 from pyg_avig.ops import affinity_names
 
@@ -87,6 +87,12 @@ def test_swapped_weights_load_and_models_are_copied(name):
     missing, unexpected = other.load_state_dict(MODELS[name]().state_dict(), strict=False)
     assert unexpected == []
     assert all(key.endswith("log_beta") for key in missing)
+
+
+def test_beta_can_be_frozen():
+    model = freeze_beta(swap_attention(vit()))
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert frozen == ["blocks.0.attn.log_beta", "blocks.1.attn.log_beta"]
 
 
 def test_softmax_is_that_of_cosines():

@@ -446,12 +446,13 @@ LARGE = torch.randint(500, (2, 8000))
     ("graph", "channels", "cheapest"),
     [
         pytest.param(MOLECULE, 64, "edge_list", id="molecule"),
-        pytest.param(LARGE, 8, "edge_list", id="few channels"),
+        pytest.param(LARGE, 4, "edge_list", id="few channels"),
         pytest.param(LARGE, 64, "csr", id="large"),
         pytest.param(AxialGraph((14, 14), 2, 4), 64, "axial", id="complete classes"),
         pytest.param(AxialGraph((20, 30), (8, 4), 8), 64, "axial", id="classes modulo gcd"),
         pytest.param(AxialGraph(1023, 100), 64, "csr", id="sparse classes"),
         pytest.param(AxialGraph((2, 2)), 8, "edge_list", id="tiny lattice"),
+        pytest.param(AxialGraph(100), 4, "axial", id="many edges to build"),
     ],
 )
 def test_the_cheapest_backend_runs(graph, channels, cheapest, ran):
