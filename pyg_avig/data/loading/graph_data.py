@@ -144,7 +144,8 @@ class GraphData(pl.LightningDataModule):
         """See :attr:`facts`."""
         dataset, indices = self.parts["train"]
         if not indices:
-            raise InputError(f"expected graphs to train on (got none in {dataset})")
+            whose = dataset.dataset if isinstance(dataset, _Marked) else dataset
+            raise InputError(f"expected graphs or nodes to train on (got none in {whose})")
         sample = self._sample()
         y = self._labels("train", sample)
         classes = getattr(dataset, "classes", None)

@@ -173,7 +173,12 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 
 def _files(folder: str) -> Iterator[str]:
-    """The files below a folder that are not hidden."""
+    """The files below a folder that are not hidden; links to folders around it are left out."""
+    root = os.path.realpath(folder)
+    around = {folder: {root, *map(str, Path(root).parents)}}
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not _hidden(name)]
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
+        above = around.pop(place)
+        folders[:] = [name for name in folders if not _hidden(name) and real[name] not in above]
+        around |= {os.path.join(place, name): above | {real[name]} for name in folders}
         yield from (os.path.join(place, name) for name in files if not _hidden(name))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
+from types import FrameType
 from typing import Any
 
 import torch
@@ -28,14 +31,17 @@ class EpochLoader(DataLoader):
     An epoch begins when its first batch is asked for: Lightning makes an iterator before it says
     which epoch it is for, and workers would set out at once, in the order of another. Its state, in
     Lightning's protocol, is the number of batches that an epoch has given; one that is loaded is
-    left out of the next epoch.
+    left out of the next epoch. Its workers outlive one signal, see :class:`_PatientWorker`.
     """
 
     given = 0
     left_out = 0
+    worker_init_fn: Callable[[int], None] | None
 
     def __iter__(self) -> Iterator[Any]:
         self.given, self.left_out = self.left_out, 0
+        if not isinstance(self.worker_init_fn, _PatientWorker):  # Lightning sets one of its own.
+            self.worker_init_fn = _PatientWorker(self.worker_init_fn)
         batches = self._from(self.given)
         for batch in batches:
             self.given += 1
@@ -55,6 +61,30 @@ class EpochLoader(DataLoader):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Begin the next epoch after as many batches."""
         self.left_out = state["given"]
+
+
+@dataclass
+class _PatientWorker:
+    """Begins a worker that leaves a first SIGTERM or SIGINT to the training.
+
+    Clusters and terminals signal all processes of a run; the training, which would end at once with
+    a worker, asks for the batches of its update still.
+
+    Args:
+        also: What else a worker begins with.
+    """
+
+    also: Callable[[int], None] | None
+
+    def __call__(self, worker: int) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _let_pass_once)
+        if self.also is not None:
+            self.also(worker)
+
+
+def _let_pass_once(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
 
 
 def share_loader(

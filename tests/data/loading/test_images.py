@@ -88,6 +88,16 @@ def test_what_is_on_disk_and_what_is_taken_are_compared(untidy, caplog):
     assert "no images of 1 of 4 classes in 'val': 'n01500000'" in caplog.text
 
 
+def test_links_in_a_circle_are_not_followed(root):
+    first, second = (root / "train" / name for name in CLASSES[:2])
+    for name, folder in (("self", first), ("all", root / "train"), ("other", second)):
+        (first / name).symlink_to(folder)
+    data = Images(str(root), image_size=64)
+    data.setup("fit")
+    labels = [label for _, label in data.splits["train"].reader.samples]
+    assert [labels.count(n) for n in range(3)] == [4 + 4, 4, 4]
+
+
 def test_a_tidy_tree_needs_no_words(root, caplog):
     with caplog.at_level(logging.WARNING):
         Images(str(root)).setup()

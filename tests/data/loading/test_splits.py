@@ -297,6 +297,15 @@ def test_bad_splits_are_named(make, message):
         make()
 
 
+def test_nodes_that_none_trains_on_are_told_of_their_data_set():
+    nodes = Nodes()
+    nodes.data, nodes.slices = nodes.collate(
+        [Data(x=torch.zeros(4, 2), y=torch.zeros(4), train_mask=torch.zeros(4, dtype=torch.bool))]
+    )
+    with pytest.raises(InputError, match=r"nodes to train on \(got none in Nodes\("):
+        GraphData(nodes, level="node")
+
+
 def _said(said, number):
     graphs = Graphs(number)
     graphs.split_idx = said
