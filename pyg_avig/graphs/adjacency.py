@@ -145,9 +145,7 @@ def checked_edge_list(
 
 def is_recorded() -> bool:
     """Whether operations are recorded: to be compiled, exported, traced or linearized."""
-    modes = (
-        torch._C._TorchDispatchModeKey
-    )  # Without a public name; of ``make_fx`` and fake tensors.
+    modes = torch._C._TorchDispatchModeKey  # Those of make_fx and fake tensors; no public name.
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
@@ -157,10 +155,8 @@ def is_recorded() -> bool:
 
 def is_mapped(adjacency: Adjacency) -> bool:
     """Whether ``torch.func.vmap`` maps over the edges, so that their values are several."""
-    # PyTorch has no public name for it.
-    return isinstance(adjacency, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(
-        adjacency
-    )
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # No public name either.
+    return isinstance(adjacency, Tensor) and wrapped(adjacency)
 
 
 def check_edges(
