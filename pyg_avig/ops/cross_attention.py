@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -91,7 +90,7 @@ def backends() -> list[str]:
 
 @contextmanager
 def use_backend(backend: str) -> Iterator[None]:
-    """Force a backend wherever none is given, in the layers of a model above all.
+    """Force a backend wherever none is given, in the layers of a model above all, in all threads.
 
     Args:
         backend: A name of :func:`backends`. Where it cannot run, the call raises an
@@ -99,16 +98,17 @@ def use_backend(backend: str) -> Iterator[None]:
     """
     if backend not in _BACKENDS:
         raise InputError(f"backend must be one of {backends()} (got {backend!r})")
-    token = _forced.set(backend)
+    global _forced
+    before, _forced = _forced, backend
     try:
         yield
     finally:
-        _forced.reset(token)
+        _forced = before
 
 
 def forced_backend() -> str | None:
     """The backend of :func:`use_backend`, if there is one."""
-    return _forced.get()
+    return _forced
 
 
 def refusal(
@@ -139,7 +139,8 @@ _BACKENDS: dict[str, Callable[..., Tensor]] = {
     "csr": csr.csr_attention,
     "edge_list": _edge_list,
 }
-_forced: ContextVar[str | None] = ContextVar("backend", default=None)
+# No ContextVar, which compilers do not follow.
+_forced: str | None = None
 
 
 class _Cost(NamedTuple):
