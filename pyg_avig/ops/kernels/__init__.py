@@ -3,7 +3,7 @@
 ``schemas.py`` says what the operators take and give, on any device; ``build.py`` compiles the C++
 (cpp/) when it is first needed; ``cpu.py`` runs it. Kernels of another device register their
 implementations of the same schemas beside ``cpu.py``. Where none serves, :mod:`pyg_avig.ops.axial`
-and :mod:`pyg_avig.ops.csr` take PyTorch's own products instead.
+takes PyTorch's own products, and the edge list takes the place of :mod:`pyg_avig.ops.csr`.
 
 All tensors are contiguous, indices of int64. Features are of double, single or half precision
 (bfloat16, float16). Weights and scales are of the same type, but in single precision for features
