@@ -51,7 +51,7 @@ def lattice(
         ]
         beta = torch.ones(1, device=device, requires_grad=True)
         edges, grad = graph.edge_index, torch.randn_like(inputs[2])
-        ours = on_each_instruction_set(partial(cross_attention, graph=graph, beta=beta), device)
+        ours = partial(cross_attention, graph=graph, beta=beta)
         rivals: dict[str, Callable[..., Tensor]] = {
             "roll": partial(roll_loop, graph=graph, beta=beta),
             "edges": partial(reference.edge_list_attention, edge_index=edges, beta=beta),
@@ -75,6 +75,8 @@ def on_each_instruction_set(
 
 
 def _forced(call: Callable[..., Any], kernels: str) -> Callable[..., Any]:
+    """The whole of a call, so with its backward pass if it is to count."""
+
     def run(*args: Any) -> Any:
         before = os.environ.get("PYG_AVIG_KERNELS", "")
         os.environ["PYG_AVIG_KERNELS"] = kernels
@@ -150,7 +152,7 @@ def _training_call(
 
 
 def _compare(
-    ours: dict[str, Callable[..., Tensor]],
+    ours: Callable[..., Tensor],
     rivals: dict[str, Callable[..., Tensor]],
     inputs: list[Tensor],
     grad: Tensor,
@@ -161,36 +163,36 @@ def _compare(
 ) -> dict[str, Any]:
     """Compare outputs and gradients with ours, then time; no times where they differ."""
 
-    def both(call: Callable[..., Tensor]) -> list[Tensor]:
-        out = call(*inputs)
-        return [out, *torch.autograd.grad(out, inputs, grad)]
-
     def forward(call: Callable[..., Tensor]) -> Tensor:
         with torch.no_grad():
             return call(*inputs)
 
-    best = next(iter(ours))
-    calls = {**ours, **rivals}
-    expected = both(ours[best])
+    def both(call: Callable[..., Tensor]) -> list[Tensor]:
+        out = call(*inputs)
+        return [out, *torch.autograd.grad(out, inputs, grad)]
+
+    def calls(one_pass: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
+        return {
+            **on_each_instruction_set(partial(one_pass, ours), device),
+            **{name: partial(one_pass, call) for name, call in rivals.items()},
+        }
+
+    expected = both(ours)
     worst = max(
         differs(a, b)
-        for name, call in calls.items()
+        for name, call in calls(both).items()
         if name not in uncompared
-        for a, b in zip(both(call), expected, strict=True)
+        for a, b in zip(call(), expected, strict=True)
     )
     row: dict[str, Any] = {"difference": worst}
     if worst > TOLERANCE[dtype]:
         return row
-    row["ours"] = [name for name in ours if name != WITHOUT_KERNELS]
-    row["seconds"] = {
-        "forward": seconds({n: partial(forward, c) for n, c in calls.items()}, device, repeats),
-        "forward+backward": seconds(
-            {n: partial(both, c) for n, c in calls.items()}, device, repeats
-        ),
-    }
+    passes = {"forward": calls(forward), "forward+backward": calls(both)}
+    row["ours"] = [n for n in passes["forward"] if n not in {*rivals, WITHOUT_KERNELS}]
+    row["seconds"] = {name: seconds(rival, device, repeats) for name, rival in passes.items()}
     row["bytes"] = {
-        name: peak_bytes(partial(both, call), device)
-        for name, call in {best: ours[best], **rivals}.items()
+        name: peak_bytes(passes["forward+backward"][name], device)
+        for name in (row["ours"][0], *rivals)
     }
     return row
 

@@ -36,11 +36,21 @@ def test_lattice_table(small):
 
 
 @pytest.mark.skipif(library() is None, reason="needs the C++ kernels: no compiler, or switched off")
-def test_every_instruction_set_and_none_are_measured(small):
+def test_every_instruction_set_and_none_are_measured(small, monkeypatch):
+    backward = []
+
+    def watched(*args, **kwargs):
+        out = cross_attention(*args, **kwargs)
+        if out.requires_grad:
+            out.register_hook(lambda grad: backward.append(instructions()))
+        return out
+
+    monkeypatch.setattr(ops, "cross_attention", watched)
     rows = ops.lattice(CPU, torch.float32, repeats=1, batch_size=2)
     sets = instruction_sets()[::-1]
     assert rows[0]["ours"] == sets
     assert list(rows[0]["seconds"]["forward"])[: len(sets) + 1] == [*sets, ops.WITHOUT_KERNELS]
+    assert set(backward) == {*sets, None}
     used = ops.on_each_instruction_set(instructions, CPU)
     assert [call() for call in used.values()] == [*sets, None]
     assert instructions() in sets
