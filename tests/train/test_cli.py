@@ -276,6 +276,7 @@ def test_a_full_disk_is_one_line(name, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(io, "open", full)
     monkeypatch.setattr("builtins.open", full)
+    monkeypatch.setattr(Path, "open", full)  # Python 3.10's holds io.open from its import.
     capsys.readouterr()
     assert main(["fit", *options(tmp_path), "--trainer.max_epochs=1"]) == 2
     monkeypatch.undo()

@@ -81,7 +81,7 @@ def _library(chosen: str) -> ctypes.CDLL | None:
     try:
         return _load(chosen)
     except (AttributeError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        _log.warning("PyTorch's products serve instead of the C++ kernels: %s", error)
+        _log.warning("PyTorch serves instead of the C++ kernels: %s", error)
         return None
 
 
