@@ -21,7 +21,7 @@ from pyg_avig.ops.kernels.build import instruction_sets, library
 
 # The four stages of AttentionViG-S at 224: side, stride, channels.
 STAGES = [(56, 8, 48), (28, 4, 96), (14, 2, 192), (7, 1, 384)]
-WITHOUT_KERNELS = "PyTorch's products"
+WITHOUT_KERNELS = "without kernels"
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}
 
 
