@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from data.neighbors import sample_in_torch
 from filelock import FileLock
 from hypothesis import settings
 from torch_geometric.data import Dataset
+from torch_geometric.sampler import NeighborSampler
 from torch_geometric.typing import WITH_TORCH_SPARSE
 
 # Two test processes share two cores; hypothesis need not race a busy machine.
@@ -52,3 +54,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("sparse"):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(params=["stand-in", pytest.param("package", marks=pytest.mark.sparse)])
+def neighbor_sampler(request, monkeypatch):
+    """What PyG samples neighbours with: a stand-in that every machine has, and the package."""
+    if request.param == "stand-in":
+        monkeypatch.setattr("torch_geometric.typing.WITH_TORCH_SPARSE", True)
+        monkeypatch.setattr(NeighborSampler, "_sample", sample_in_torch)
+    return request.param
