@@ -11,7 +11,7 @@ from torch_geometric.data import Batch, Data
 from torchmetrics import MetricCollection
 
 from pyg_avig.errors import InputError
-from pyg_avig.models.vig import ViG
+from pyg_avig.models.exported import vig_for
 from pyg_avig.train.graph_metrics import UNKNOWN, OfTwoClasses, make_metrics
 from pyg_avig.train.recipe import Recipe, raised
 
@@ -59,15 +59,7 @@ class GraphTask(Recipe):
         super().__init__(**recipe)
         if facts is None:
             raise InputError("expected GraphData for a GraphTask (got data that say no facts)")
-        args = {"pos_dim": facts["pos_dim"] or 1, **(model_args or {})}
-        if args.get("graph") is None:
-            args = {"edge_dim": facts["edge_dim"], **args}
-        try:
-            self.model = ViG(
-                facts["in_channels"], facts["out_channels"], level=facts["level"], **args
-            )
-        except TypeError as error:
-            raise InputError(f"expected model_args as arguments of ViG ({error})") from None
+        self.model = vig_for(facts, model_args)
         self.task = facts["task"]
         if balance and self.task != "multiclass":
             raise InputError(f"expected a multiclass task, to balance classes (got {self.task})")
@@ -118,6 +110,20 @@ class GraphTask(Recipe):
         out = self.model(self.in_precision(data))
         # In single precision, as targets may be large.
         return out.float() * self.std + self.mean if self.task == "regression" else out
+
+    def in_the_unit_of_targets(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The model's tensors, and what builds it: of a regression one that needs no statistics.
+
+        The last linear map takes up the mean and deviation of the targets, which leave the facts.
+        """
+        tensors, facts = dict(self.model.state_dict()), dict(self.hparams["facts"])
+        if self.task == "regression":
+            last = f"head.{len(self.model.head) - 1}"
+            weight, bias = tensors[f"{last}.weight"], tensors[f"{last}.bias"]
+            tensors[f"{last}.weight"] = weight * self.std[:, None]
+            tensors[f"{last}.bias"] = bias * self.std + self.mean
+            facts |= {"mean": [0.0] * len(bias), "std": [1.0] * len(bias)}
+        return tensors, {"facts": facts, "model_args": self.hparams["model_args"]}
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """The loss of a batch."""
