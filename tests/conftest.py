@@ -9,7 +9,6 @@ from data.neighbors import sample_in_torch
 from filelock import FileLock
 from hypothesis import settings
 from torch_geometric.data import Dataset
-from torch_geometric.sampler import NeighborSampler
 from torch_geometric.typing import WITH_TORCH_SPARSE
 
 # Two test processes share two cores; hypothesis need not race a busy machine.
@@ -60,6 +59,5 @@ def pytest_collection_modifyitems(items):
 def neighbor_sampler(request, monkeypatch):
     """What PyG samples neighbours with: a stand-in that every machine has, and the package."""
     if request.param == "stand-in":
-        monkeypatch.setattr("torch_geometric.typing.WITH_TORCH_SPARSE", True)
-        monkeypatch.setattr(NeighborSampler, "_sample", sample_in_torch)
+        sample_in_torch(monkeypatch)
     return request.param

@@ -188,8 +188,7 @@ def _outputs(task: GraphTask, graph: Data, name: str) -> Tensor:
 
 def _check(graph: Data, task: GraphTask) -> None:
     """Refuse a graph on which the model would fail."""
-    width, nodes = task.hparams["facts"]["in_channels"], graph.num_nodes or 0
-    x = graph.get("x")
+    width, x = task.hparams["facts"]["in_channels"], graph.get("x")
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.shape[1:] != (width,):
         got = f"{tuple(x.shape)}, {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
         raise InputError(
@@ -202,9 +201,9 @@ def _check(graph: Data, task: GraphTask) -> None:
         integral = isinstance(edges, Tensor) and not edges.is_floating_point()
         if not integral or edges.dim() != 2 or len(edges) != 2:
             raise InputError(f"expected {field} as pairs of nodes (2, E) (got {edges})")
-        if edges.numel() and not 0 <= edges.min() <= edges.max() < nodes:
+        if edges.numel() and not 0 <= edges.min() <= edges.max() < len(x):
             raise InputError(
-                f"expected {field} in 0 to {nodes - 1} (got {edges.min()} to {edges.max()})"
+                f"expected {field} in 0 to {len(x) - 1} (got {edges.min()} to {edges.max()})"
             )
     edge_dim, edge_attr = task.model.edge_dim, graph.get("edge_attr")
     if edge_dim is not None and isinstance(edge_attr, Tensor):

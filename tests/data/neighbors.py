@@ -2,11 +2,17 @@
 
 import torch
 from torch_geometric.data import Data, InMemoryDataset
-from torch_geometric.sampler import SamplerOutput
+from torch_geometric.sampler import NeighborSampler, SamplerOutput
 
 
-def sample_in_torch(self, seed, seed_time=None, **kwargs):
-    """In place of ``NeighborSampler._sample``, which needs pyg-lib or torch-sparse."""
+def sample_in_torch(monkeypatch):
+    """Let PyG sample neighbours without pyg-lib or torch-sparse."""
+    monkeypatch.setattr("torch_geometric.typing.WITH_TORCH_SPARSE", True)
+    monkeypatch.setattr(NeighborSampler, "_sample", _sample)
+
+
+def _sample(self, seed, seed_time=None, **kwargs):
+    """What ``NeighborSampler._sample`` does through a package."""
     nodes = seed.tolist()
     local = {node: place for place, node in reversed(list(enumerate(nodes)))}
     edges, first = [], 0

@@ -32,8 +32,8 @@ class Code:
     [
         (torch.zeros(3), "it holds Tensor"),
         ([Data(), 3], "it holds int"),
-        (HeteroData(), "it holds HeteroData"),
-        (Batch.from_data_list([Data(x=torch.zeros(1, 1))]), "it holds .*Batch"),
+        (HeteroData(), "it holds torch_geometric.*Storage"),
+        (Batch.from_data_list([Data(x=torch.zeros(1, 1))]), "it holds torch_geometric.data.batch"),
         (collections.Counter("ab"), "it holds Counter"),
         (Code(), "it holds .*print"),
     ],
