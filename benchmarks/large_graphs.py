@@ -81,7 +81,8 @@ def _epoch(nodes: int, edges: int, sampled: bool, threads: int) -> dict[str, Any
         enable_model_summary=False,
         limit_val_batches=0,
     )
-    row = {"nodes": nodes, "edges": edges, "sampled": sampled, "before": _peak_bytes()}
+    row: dict[str, Any] = {"nodes": nodes, "edges": edges, "sampled": sampled}
+    row["before"] = _peak_bytes()
     start = time.perf_counter()
     trainer.fit(task, data)
     row |= {"train_seconds": time.perf_counter() - start, "updates": trainer.global_step}

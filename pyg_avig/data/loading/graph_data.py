@@ -152,8 +152,8 @@ class GraphData(pl.LightningDataModule):
                 places = [n for n, t in enumerate(self.transform) if isinstance(t, RandomLinkSplit)]
                 if places or isinstance(dataset[0], (tuple, list)):
                     last = places[-1] + 1 if places else 0
-                    drawn, self.transform = self.transform[:last], self.transform[last:]
-                    return _link_parts(dataset, drawn, split)
+                    once, self.transform = self.transform[:last], self.transform[last:]
+                    return _link_parts(dataset, once, split)
             indices = graph_indices(dataset, split)
             return {name: (dataset, indices[name].tolist()) for name in SPLITS}
         parts: dict[str, tuple[Dataset, list[int]]] = dict.fromkeys(SPLITS, (dataset, []))
@@ -240,8 +240,8 @@ class GraphData(pl.LightningDataModule):
         if self.level == "edge":  # PyG counts those of the nodes or graphs.
             known = [self._labels(name, sample) for name in SPLITS if self.parts[name][1]]
             return int(torch.cat(known).max()) + 1
-        parts = {id(part): _untransformed(part, "y") for part, _ in self.parts.values()}
-        return max(int(part.num_classes) for part in parts.values())
+        parts = {id(part): part for part, _ in self.parts.values()}
+        return max(int(_untransformed(part, "y").num_classes) for part in parts.values())
 
     def _labels(self, split: str, sample: Data) -> Tensor:
         """The targets of a split, (number, outputs)."""
@@ -281,7 +281,7 @@ class GraphData(pl.LightningDataModule):
         items: Any = self.items(split, training)
         collate, kind = None, "graph"
         if self.num_neighbors is not None:
-            collate = self._neighborhoods(split, training)
+            collate = self._neighborhoods(split, training, self.num_neighbors)
             items, kind = Seeds(len(collate.loader.dataset)), "node"
         rank = self.trainer.global_rank if self.trainer else 0
         world_size = self.trainer.world_size if self.trainer else 1
@@ -294,17 +294,16 @@ class GraphData(pl.LightningDataModule):
             items, size, self.num_workers, rank, world_size, training, collate=collate
         )
 
-    def _neighborhoods(self, split: str, training: bool) -> Neighborhoods:
+    def _neighborhoods(self, split: str, training: bool, num_neighbors: list[int]) -> Neighborhoods:
         """The nodes of a split with their neighbours: some in training, all in evaluation."""
         dataset, (index,) = self.parts[split]
         key = id(dataset), index
         if key not in self._large:
             graph = self.items(split)[0]
-            self._large[key] = graph, NeighborSampler(graph, self.num_neighbors)
+            self._large[key] = graph, NeighborSampler(graph, num_neighbors)
         graph, sampler = self._large[key]
         mask = graph.get(f"{split}_mask")
         every = torch.arange(graph.num_nodes or 0)
-        numbers = self.num_neighbors if training else [-1] * len(self.num_neighbors or [])
         plain = copy.copy(graph)
         for name in MASKS:  # A batch's first nodes are those of the split.
             plain.pop(name, None)
@@ -312,7 +311,7 @@ class GraphData(pl.LightningDataModule):
             plain,
             every if mask is None else every[mask],
             sampler,
-            numbers,
+            num_neighbors if training else [-1] * len(num_neighbors),
             self.augment if training else [],
         )
 
