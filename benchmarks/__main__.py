@@ -1,6 +1,6 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
-NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy or dense.
+NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy, dense or large_graphs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jsonargparse import auto_cli
 from benchmarks import accuracy as accuracy_module
 from benchmarks import dense as dense_module
 from benchmarks import growth as growth_module
+from benchmarks import large_graphs as large_graphs_module
 from benchmarks import loader as loader_module
 from benchmarks import models as models_module
 from benchmarks import ops as ops_module
@@ -221,6 +222,18 @@ def dense(
     print(f"\nwritten: {save(f'dense-{name}', where, rows)}")
 
 
+def large_graphs(threads: int = 2) -> None:
+    """An epoch on random graphs of up to a million nodes, whole or by sampled neighbours.
+
+    Args:
+        threads: CPU threads.
+    """
+    where = _begin("cpu", threads)
+    rows = large_graphs_module.large_graphs(threads)
+    print("\n" + "\n".join(large_graphs_module.report(rows)))
+    print(f"\nwritten: {save('large-graphs-cpu', where, rows)}")
+
+
 def _begin(device: str, threads: int) -> torch.device:
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -243,6 +256,7 @@ if __name__ == "__main__":
                 "seeds": seeds,
                 "accuracy": accuracy,
                 "dense": dense,
+                "large_graphs": large_graphs,
             },
             as_positional=False,
         )

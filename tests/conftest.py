@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from data.neighbors import sample_in_torch
 from filelock import FileLock
 from hypothesis import settings
 from torch_geometric.data import Dataset
@@ -52,3 +53,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("sparse"):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(params=["stand-in", pytest.param("package", marks=pytest.mark.sparse)])
+def neighbor_sampler(request, monkeypatch):
+    """What PyG samples neighbours with: a stand-in that every machine has, and the package."""
+    if request.param == "stand-in":
+        sample_in_torch(monkeypatch)
+    return request.param

@@ -5,7 +5,7 @@ import torch
 from data.scenes import labels_tree
 from train.runs import options
 
-from benchmarks import dense, growth, loader, models, ops, sag_vit, seeds, timing
+from benchmarks import dense, growth, large_graphs, loader, models, ops, sag_vit, seeds, timing
 from pyg_avig import AxialGraph
 from pyg_avig.ops import cross_attention
 from pyg_avig.ops.kernels.build import instruction_sets, instructions, library
@@ -132,6 +132,15 @@ def test_dense_table(tmp_path):
     row = {"rival": "a", "metrics": [{"test_miou": 0.5}, {"test_miou": 0.7}]}
     row |= {"seconds": [1.0, 3.0], "parameters": 2e6}
     assert dense.report([row])[-1] == "| a | 0.600 ± 0.141 | 2 | 2.0 M | 2 |"
+
+
+@pytest.mark.parametrize("sampled", [False, pytest.param(True, marks=pytest.mark.sparse)])
+def test_large_graphs_table(sampled):
+    (row,) = large_graphs.large_graphs(1, ((3000, 9000, sampled),))
+    assert row["updates"] == 1
+    assert row["bytes"] > row["before"] > 2**26
+    assert row["train_seconds"] > 0
+    assert "3,000 | 9,000" in large_graphs.report([row])[2]
 
 
 def test_loader_table():

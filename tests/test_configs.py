@@ -4,6 +4,8 @@ import pytest
 import timm
 import torch
 import yaml
+from data.neighbors import sample_in_torch
+from data.ogb import install_ogb
 from data.online import TREES
 from data.packages import PACKAGES, install
 from data.scenes import coco_tree, labels_tree
@@ -63,6 +65,9 @@ def test_every_config_of_graphs_trains(config, tmp_path, monkeypatch):
     elif name not in DRAWN:
         folder = tmp_path / "data"
         TREES[name](folder / name if name in ("modelnet10", "ppi") else folder)
+    if name == "ogbn_arxiv":
+        install_ogb(monkeypatch)
+        sample_in_torch(monkeypatch)
     Path(tmp_path, "config.yaml").write_text(config.read_text())
     monkeypatch.chdir(tmp_path)
     drawn = [*DRAWN[name], f"root={tmp_path}"] if name in DRAWN else []

@@ -13,6 +13,7 @@ from pyg_avig.data.datasets.fashion_mnist import FashionMNIST
 from pyg_avig.data.datasets.furniture import Furniture
 from pyg_avig.data.datasets.minesweeper import Minesweeper
 from pyg_avig.data.datasets.molecules import FreeSolvMolecules, molecule_graph
+from pyg_avig.data.datasets.ogb_nodes import ogb_nodes
 from pyg_avig.data.datasets.playback import PlaybackSpeed
 from pyg_avig.data.datasets.segmentation_folder import SegmentationFolder
 from pyg_avig.data.loading.graph_data import GraphData
@@ -42,6 +43,7 @@ __all__ = [
     "PlaybackSpeed",
     "SegmentationFolder",
     "molecule_graph",
+    "ogb_nodes",
     "read_image",
 ]
 

@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import Any
 
 from pyg_avig.errors import InputError
-from pyg_avig.train.checkpoint import load_classifier
+from pyg_avig.train.checkpoint import load_classifier, load_graph_task
 from pyg_avig.train.graph_task import GraphTask
 from pyg_avig.train.image_classifier import ImageClassifier
 from pyg_avig.train.recipe import Recipe
 
-__all__ = ["GraphTask", "ImageClassifier", "Recipe", "load_classifier"]
+__all__ = ["GraphTask", "ImageClassifier", "Recipe", "load_classifier", "load_graph_task"]
 
 # Imported where they are asked for, as they need the extra `dense`.
 _DENSE = {"Detector": "detector", "Segmenter": "segmenter"}

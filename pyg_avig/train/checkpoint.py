@@ -12,7 +12,8 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pyg_avig.errors import InputError
 from pyg_avig.files import local_file, written_whole
-from pyg_avig.train.export import NEEDED, read_export, write_export
+from pyg_avig.train.export import NEEDED, NEEDED_OF_GRAPHS, read_export, write_export
+from pyg_avig.train.graph_task import GraphTask
 from pyg_avig.train.image_classifier import ImageClassifier
 from pyg_avig.train.recipe import Recipe
 
@@ -100,6 +101,30 @@ def load_classifier(path: str | Path) -> ImageClassifier:
     return classifier.eval()
 
 
+def load_graph_task(path: str | Path) -> GraphTask:
+    """The task on graphs in a checkpoint or an exported file, in evaluation mode, on the CPU.
+
+    Raises:
+        InputError: If the file is missing, broken, or of another model, or its weights are not
+            finite.
+    """
+    if Path(path).suffix == ".safetensors":
+        tensors, description = read_export(path, NEEDED_OF_GRAPHS)
+        content = {"state_dict": {f"model.{name}": value for name, value in tensors.items()}}
+    else:
+        content = read_checkpoint(path, NEEDED_OF_GRAPHS)
+        description = {key: content["hyper_parameters"][key] for key in NEEDED_OF_GRAPHS}
+    try:
+        task = GraphTask(**description)
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{path}: expected hyperparameters of GraphTask ({error})") from None
+    load_weights(task, content, path)
+    weights = (value for value in task.state_dict().values() if value.is_floating_point())
+    if not all(value.isfinite().all() for value in weights):
+        raise InputError(f"{path}: expected finite weights (some are NaN or infinite)")
+    return task.eval()
+
+
 def export_checkpoint(checkpoint: str | Path, out: str | Path) -> None:
     """Write the model of a checkpoint as a safetensors file with its configuration.
 
@@ -112,6 +137,11 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path) -> None:
     """
     if Path(out).suffix != ".safetensors":
         raise InputError(f"expected out as a file *.safetensors (got {str(out)!r})")
+    hparams = read_checkpoint(checkpoint, ())["hyper_parameters"]
+    if hparams.keys() >= NEEDED_OF_GRAPHS:
+        task = load_graph_task(checkpoint)
+        write_export(out, *task.in_the_unit_of_targets())
+        return
     classifier = load_classifier(checkpoint)
     description = {key: classifier.hparams[key] for key in NEEDED}
     write_export(out, classifier.model.state_dict(), description)

@@ -1,4 +1,4 @@
-"""The command line: Lightning's, and `predict` for image files."""
+"""The command line: Lightning's, and `predict` for files of images or graphs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ from pyg_avig.files import place, remove_partial
 from pyg_avig.train.checkpoint import (
     AtomicCheckpointIO,
     export_checkpoint,
+    load_graph_task,
     load_weights,
     read_checkpoint,
 )
+from pyg_avig.train.export import NEEDED_OF_GRAPHS, read_description
 from pyg_avig.train.interruption import LastCheckpoint, Stopped
 from pyg_avig.train.predict import predict_images
+from pyg_avig.train.predict_graphs import predict_data, predict_files
 from pyg_avig.train.recipe import Recipe
 
 _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
@@ -38,6 +41,8 @@ _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
   pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or model.safetensors)
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out FOLDER  (objects, pixels)
+  pyg-avig predict  RUN/checkpoints/best.ckpt GRAPH.pt [...] --out FILE.csv  (graphs, nodes, edges)
+  pyg-avig predict  RUN/checkpoints/best.ckpt --config RUN/config.yaml --out FILE.csv  (the same)
 
 `pyg-avig fit --help`, `fit --model.help=ImageClassifier` and `fit --data.help=Images` list every
 field; RUN is the folder of a run, such as runs/digits-nano/version_0.
@@ -284,17 +289,30 @@ def predict(
     batch_size: int = 64,
     out: str | None = None,
     threshold: float = 0.5,
+    config: str | None = None,
+    split: str | None = None,
 ) -> int:
-    """Say or draw what is on image files, by the task that a checkpoint is of; the exit status.
+    """Say or draw what is on images or of graphs, as a checkpoint's task is; the exit status.
 
     Args:
         checkpoint: See :func:`predict_images`.
-        images: See :func:`predict_images`.
+        images: See :func:`predict_images` and :func:`predict_files`.
         batch_size: See :func:`predict_images`.
-        out: Where a detector or segmenter writes; see ``predict_scenes``.
+        out: Where a detector or segmenter writes, see ``predict_scenes``; or of graphs, see
+            :func:`predict_files`.
         threshold: See ``predict_scenes``.
+        config: See :func:`predict_data`.
+        split: See :func:`predict_data`.
     """
-    content = {} if checkpoint.endswith(".safetensors") else read_checkpoint(checkpoint, ())
+    exported = checkpoint.endswith(".safetensors")
+    content = {} if exported else read_checkpoint(checkpoint, ())
+    said = read_description(checkpoint, None) if exported else content["hyper_parameters"]
+    if said.keys() >= NEEDED_OF_GRAPHS:
+        return _predict_graphs(checkpoint, images, out, config, split)
+    if config is not None or split is not None:
+        raise InputError(f"{checkpoint}: expected a GraphTask, for --config and --split")
+    if not images:
+        raise InputError("expected image files (got none)")
     if "annotation" not in content.get("hyper_parameters", {}):
         if out is not None:
             raise InputError(
@@ -311,20 +329,44 @@ def predict(
     return predict_scenes(load_task(content, checkpoint), images, out, threshold)
 
 
+def _predict_graphs(
+    checkpoint: str, files: list[str], out: str | None, config: str | None, split: str | None
+) -> int:
+    if out is None:
+        raise InputError(f"{checkpoint}: expected a file to write to: add --out FILE.csv")
+    if bool(files) == (config is not None):
+        raise InputError("expected graph files, or a data set by --config (got both or neither)")
+    task = load_graph_task(checkpoint)
+    if config is None:
+        if split is not None:
+            raise InputError(f"expected --config, for the split {split!r} of its data")
+        return predict_files(task, files, out)
+    predict_data(task, config, out, split)
+    return 0
+
+
 def _predict_arguments(args: list[str]) -> dict[str, Any]:
     parser = ArgumentParser(
         prog="pyg-avig predict",
         description="Of a classifier, print path, label and probability of each image file, "
         "tab-separated; of a detector or segmenter, write into a folder what is found, as "
-        "results.json or labels/*.png, and drawn/*.png. Files that cannot be read are named on "
-        "standard error, and the exit status is 1.",
+        "results.json or labels/*.png, and drawn/*.png; of a task on graphs, write a table. Files "
+        "that cannot be read are named on standard error, and the exit status is 1.",
     )
     parser.add_argument("checkpoint", help="A checkpoint of `pyg-avig fit`, or an exported file.")
-    parser.add_argument("images", nargs="+", help="Image files, of any size.")
+    parser.add_argument(
+        "images",
+        nargs="*",
+        help="Image files, of any size; or Data of PyG as torch.save writes it.",
+    )
     parser.add_argument(
         "--batch_size", type=int, default=64, help="Images that a classifier takes at a time."
     )
-    parser.add_argument("--out", help="Folder that a detector or segmenter writes to.")
+    parser.add_argument(
+        "--out", help="Folder that a detector or segmenter writes to; FILE.csv or FILE.parquet."
+    )
+    parser.add_argument("--config", help="In place of graph files: the data of this config.")
+    parser.add_argument("--split", help="One of train, val, test of these data; by default all.")
     parser.add_argument(
         "--threshold", type=float, default=0.5, help="Score from which an object is drawn."
     )

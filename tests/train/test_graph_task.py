@@ -6,8 +6,14 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from data.loading.test_graph_data import Folded, Graphs, Nodes
+from data.neighbors import Connected
 from pytorch_lightning.callbacks import StochasticWeightAveraging
-from sklearn.metrics import average_precision_score, f1_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    roc_auc_score,
+)
 from torch_geometric.loader import DataLoader
 
 from pyg_avig import InputError
@@ -80,6 +86,126 @@ def test_metrics_are_those_of_scikit_learn():
     assert metrics["test_acc"] == pytest.approx((y == predicted).float().mean().item())
     # torchmetrics leaves out a class that neither occurs nor is predicted.
     assert metrics["test_f1"] == pytest.approx(expected, abs=1e-6)
+
+
+def scores(data, task, split="val"):
+    """The labels of a split and what a task says of them."""
+    with torch.no_grad():
+        batches = list(data.loader(split))
+        pairs = [task._of_split(task(batch), batch, split) for batch in batches]
+    return torch.cat([y for _, y in pairs]), torch.cat([out for out, _ in pairs])
+
+
+def test_two_classes_and_the_mean_over_classes_are_scored_as_scikit_learn_does():
+    data = GraphData(Graphs(label=lambda n: torch.tensor([int(n % 3 == 0)])), batch_size=3)
+    names = ["auroc", "ap", "class_acc"]
+    task = fit(data, epochs=1, metrics=names)
+    (metrics,) = trainer().test(task, data.train_dataloader(), verbose=False)
+    assert set(metrics) == {"test_loss", *(f"test_{name}" for name in names)}
+    loader = data.train_dataloader()
+    seen = torch.cat([batch.y for batch in loader])
+    with torch.no_grad():
+        p = torch.cat([task(batch).softmax(-1)[:, 1] for batch in loader])
+    assert metrics["test_auroc"] == pytest.approx(roc_auc_score(seen, p), abs=1e-6)
+    assert metrics["test_ap"] == pytest.approx(average_precision_score(seen, p), abs=1e-6)
+    expected = balanced_accuracy_score(seen, p > 0.5)
+    assert metrics["test_class_acc"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("graphs", "task", "metrics", "message"),
+    [
+        (Graphs(), "multiclass", ["auroc"], "two classes, for the metric auroc .got 3"),
+        (Graphs(), "multiclass", ["rmse"], "metrics among acc, .* for multiclass .got 'rmse'"),
+        (
+            Graphs(label=lambda n: torch.tensor([[1.0]])),
+            "multilabel",
+            None,
+            "two labels or more .got 1",
+        ),
+    ],
+)
+def test_metrics_of_other_labels_are_refused(graphs, task, metrics, message):
+    with pytest.raises(InputError, match=message):
+        GraphTask(GraphData(graphs, task=task).facts, SMALL, metrics=metrics)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_labels_of_one_class_have_no_roc(split):
+    """Of a whole split: those that Lightning's check sees may be of one class."""
+
+    class Sorted(Graphs):
+        def split(self):
+            parts = [torch.arange(first, last) for first, last in ((0, 10), (10, 15), (15, 20))]
+            return dict(zip(("train", "val", "test"), parts, strict=True))
+
+    def data(classes):
+        label = lambda n: torch.tensor([classes if n > 9 and n != 13 else n % 2])  # noqa: E731
+        return GraphData(Sorted(label=label), batch_size=1)
+
+    task = GraphTask(data(1).facts, SMALL, metrics=["auroc"])
+    runner = trainer(max_epochs=1, limit_val_batches=None, num_sanity_val_steps=2)
+    if split == "val":  # Graph 13 is of the other class.
+        runner.fit(task, data(0))
+        assert 0 <= runner.callback_metrics["val_auroc"] <= 1
+    message = f"labels of both classes in the split {split}, for the metric auroc"
+    one = data(1)
+    one.parts[split] = one.parts[split][0], [14, 15, 16]
+    with pytest.raises(InputError, match=message):
+        runner.test(task, one) if split == "test" else trainer(
+            max_epochs=1, limit_val_batches=None
+        ).fit(task, one)
+
+
+def test_a_batch_without_a_known_target_teaches_nothing():
+    label = lambda n: torch.tensor([[torch.nan if n else 1.0, torch.nan if n else 0.0]])  # noqa: E731
+    for task in ("multilabel", "regression"):
+        data = GraphData(Graphs(label=label), Graphs(3), task=task, batch_size=1)
+        module = fit(data, epochs=1)
+        assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
+def test_batches_of_neighbours_are_evaluated_as_the_whole_graph(neighbor_sampler):
+    args = {"level": "node", "batch_size": 7}
+    whole = GraphData(Connected(), **args)
+    data = GraphData(Connected(), **args, num_neighbors=[3, 2])
+    assert data.facts == whole.facts
+    pl.seed_everything(0, verbose=False)
+    task = GraphTask(data.facts, {**SMALL, "num_blocks": 2}, lr=1e-2, metrics=["auroc", "acc"])
+    trainer(max_epochs=2).fit(task, data)
+    task.eval()
+    for split in ("train", "val", "test"):
+        y, out = scores(data, task, split)
+        expected_y, expected = scores(whole, task, split)
+        assert torch.equal(y, expected_y)
+        torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    (some,) = trainer().test(task, data, verbose=False)
+    (all_at_once,) = trainer().test(task, whole, verbose=False)
+    assert some == pytest.approx(all_at_once, rel=1e-5)
+
+
+def test_batches_of_neighbours_teach_what_neighbours_say(neighbor_sampler):
+    """The class is a matter of the neighbours alone, so that it is not learned without them."""
+    data = GraphData(Connected(200, 800), level="node", batch_size=20, num_neighbors=[5])
+    pl.seed_everything(0, verbose=False)
+    task = GraphTask(data.facts, {"channels": 16, "num_blocks": 1}, lr=1e-2)
+    trainer(max_epochs=15).fit(task, data)
+    (metrics,) = trainer().test(task, data, verbose=False)
+    assert metrics["test_acc"] > 0.7
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"num_blocks": 3}, "num_neighbors for each of the model's 3 blocks .got 2"),
+        ({"graph": "knn", "graph_args": {"k": 2, "of": "x"}}, "on the edges at hand"),
+    ],
+)
+def test_neighbours_that_do_not_fit_the_model_are_refused(args, message, neighbor_sampler):
+    data = GraphData(Connected(), level="node", num_neighbors=[3, 2])
+    task = GraphTask(data.facts, {**SMALL, **args})
+    with pytest.raises(InputError, match=message):
+        trainer(max_epochs=1).fit(task, data)
 
 
 def test_numbers_are_predicted_in_their_own_unit():

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from data.loading.test_graph_data import Graphs
 from data.loading.test_streams import write_shards
+from data.neighbors import Connected
 from data.trees import CLASSES, imagenet_tree
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from train.runs import Signal
@@ -53,6 +54,18 @@ def graphs(folder, num_workers=0, batch_size=4):
     )
     # Dropout draws in training.
     return GraphTask(data.facts, {"channels": 8, "num_blocks": 1, "dropout": 0.2}, lr=1e-2), data
+
+
+def neighbors(folder, num_workers=0, batch_size=4):
+    data = GraphData(
+        Connected(nodes=32, edges=128),
+        level="node",
+        batch_size=batch_size,
+        num_workers=num_workers,
+        augment=[Noise()],
+        num_neighbors=[2, 2],
+    )
+    return GraphTask(data.facts, {"channels": 8, "num_blocks": 2, "dropout": 0.2}, lr=1e-2), data
 
 
 class Noise:
@@ -142,6 +155,13 @@ def test_killed(make, num_workers, when, tmp_path):
     if make is streams:
         pytest.importorskip("webdataset")
     left, batches = check_resumes(make, tmp_path, when, data={"num_workers": num_workers})
+    assert left == batches * 2 // 3 - (2 if when is MID else 0)
+
+
+@pytest.mark.parametrize("when", [END, MID], ids=["epoch", "batch"])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_killed_with_batches_of_neighbours(num_workers, when, tmp_path, neighbor_sampler):
+    left, batches = check_resumes(neighbors, tmp_path, when, data={"num_workers": num_workers})
     assert left == batches * 2 // 3 - (2 if when is MID else 0)
 
 

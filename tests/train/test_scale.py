@@ -72,6 +72,39 @@ def test_two_processes_do_what_one_does_with_the_double_batch(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.sparse
+def test_two_processes_share_the_nodes_of_one_graph(tmp_path):
+    """With all neighbours, so that nothing is drawn, they do what one does."""
+    given = [
+        "--model=GraphTask",
+        "--model.model_args={channels: 8, num_blocks: 1}",
+        "--model.opt=sgd",
+        "--model.lr=0.05",
+        "--data=GraphData",
+        "--data.dataset=data.neighbors.Connected",
+        "--data.level=node",
+        "--data.num_neighbors=[-1]",
+        "--data.batch_size=10",
+        "--trainer.max_epochs=2",
+        "--trainer.accelerator=cpu",
+        "--trainer.logger=CSVLogger",
+        "--trainer.callbacks=train.runs.FreezeNorm",
+        "--trainer.enable_progress_bar=false",
+    ]
+    for devices in (1, 2):
+        more = ["--trainer.strategy=ddp"] if devices == 2 else []
+        folder = f"--trainer.logger.save_dir={tmp_path / str(devices)}"
+        status, said = fit_elsewhere(*given, f"--trainer.devices={devices}", folder, *more)
+        assert status == 0, said
+    one, two = weights(tmp_path / "1"), weights(tmp_path / "2")
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], atol=1e-5, rtol=1e-4, msg=name)
+    assert torch.load(last_checkpoint(tmp_path / "2"), weights_only=True)["global_step"] == 6
+    for a, b in zip(metrics(tmp_path / "1"), metrics(tmp_path / "2"), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+@pytest.mark.slow
 def test_all_processes_stop_where_one_of_them_is_asked_to(tmp_path):
     stop = "{class_path: train.runs.Signal, init_args: {number: 15, epoch: 1, rank: 1}}"
     devices = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]

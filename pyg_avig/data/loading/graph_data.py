@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch_geometric.data import Data, Dataset, InMemoryDataset
 from torch_geometric.loader import DataLoader
-from torch_geometric.transforms import BaseTransform, Compose
+from torch_geometric.sampler import NeighborSampler
+from torch_geometric.transforms import BaseTransform, Compose, RandomLinkSplit
 
 from pyg_avig.data.loading.loaders import check_least, share_loader
+from pyg_avig.data.loading.neighbors import Neighborhoods, Seeds, check_num_neighbors
 from pyg_avig.data.loading.sampling import device_share, seeded
 from pyg_avig.data.loading.splits import SPLITS, check_seed_alone, graph_indices, node_masks, whole
 from pyg_avig.errors import InputError
@@ -60,10 +62,16 @@ class GraphData(pl.LightningDataModule):
 
     Its splits are, in this order of preference: ``val_dataset`` and ``test_dataset``, for data sets
     that are published in parts; the masks that graphs of nodes carry; the three graphs of edges
-    that ``RandomLinkSplit`` makes as the data set's own transform; what the data set says by a
+    that ``RandomLinkSplit`` makes as a transform, drawn once; what the data set says by a
     method ``split``, by ``get_idx_split`` as OGB's do, or by ``split_idx``; random ones. What is
     published is kept, and if all but validation or test is, a tenth of the training part is drawn
     for it. (Of data sets in parts, there is no test without ``test_dataset``.) See ``splits.py``.
+
+    With ``num_neighbors``, nodes of one graph that is too large for one update come in batches,
+    each with neighbours that PyG's ``NeighborLoader`` samples; evaluation takes all neighbours of
+    as many hops, so that its outputs are those of the whole graph if there is a hop for each layer.
+    Each device gets its share of the nodes. Then ``transform`` is applied to the graph once, and
+    ``augment`` to each batch.
 
     Args:
         dataset: The data set, with all graphs or those for training.
@@ -75,8 +83,15 @@ class GraphData(pl.LightningDataModule):
         task: ``multiclass``, ``multilabel`` or ``regression``.
         transform: What is done to each graph.
         augment: What is done before that in training.
-        batch_size: Graphs that one update sees, on all devices and in all accumulated batches.
+        batch_size: Graphs, or with ``num_neighbors`` nodes, that one update sees, on all devices
+            and in all accumulated batches.
         num_workers: Worker processes a loader.
+        num_neighbors: How many neighbours of a node are sampled in each hop, -1 for all; needs
+            pyg-lib or torch-sparse.
+
+    Raises:
+        InputError: If the data, their splits or an argument are not such; without graphs or nodes
+            to train on.
     """
 
     facts: dict[str, Any]
@@ -96,6 +111,7 @@ class GraphData(pl.LightningDataModule):
         augment: list[BaseTransform] | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
+        num_neighbors: list[int] | None = None,
     ) -> None:
         super().__init__()
         for name, value, known in (("level", level, LEVELS), ("task", task, TASKS)):
@@ -107,13 +123,21 @@ class GraphData(pl.LightningDataModule):
         self.augment = augment or []
         self.batch_size = int(batch_size)  # NumPy's too, which PyTorch's loaders refuse.
         self.num_workers = int(num_workers)
+        self.num_neighbors = None if num_neighbors is None else check_num_neighbors(num_neighbors)
+        if self.num_neighbors is not None and level != "node":
+            raise InputError(f"expected level node for num_neighbors (got {level})")
         self.parts = self._parts(dataset, val_dataset, test_dataset, split or {})
         self.facts = self._facts()
+        self._large: dict[tuple[int, int], tuple[Data, NeighborSampler]] = {}
 
     def _parts(
         self, dataset: Dataset, val: Dataset | None, test: Dataset | None, split: dict[str, Any]
     ) -> dict[str, tuple[Dataset, list[int]]]:
         """The graphs of each split."""
+        if len(dataset) and isinstance(dataset[0], (tuple, list)) and self.level != "edge":
+            raise InputError(
+                f"expected level edge for the graphs that RandomLinkSplit makes (got {self.level})"
+            )
         if val is None and test is None:
             if self.level == "node" and (masks := node_masks(dataset, split)) is not None:
                 marked: Any = _Marked(dataset, masks)
@@ -124,8 +148,12 @@ class GraphData(pl.LightningDataModule):
                     )
                     for name in SPLITS
                 }
-            if self.level == "edge" and isinstance(dataset[0], (tuple, list)):
-                return _link_parts(dataset, split)
+            if self.level == "edge":
+                places = [n for n, t in enumerate(self.transform) if isinstance(t, RandomLinkSplit)]
+                if places or isinstance(dataset[0], (tuple, list)):
+                    last = places[-1] + 1 if places else 0
+                    once, self.transform = self.transform[:last], self.transform[last:]
+                    return _link_parts(dataset, once, split)
             indices = graph_indices(dataset, split)
             return {name: (dataset, indices[name].tolist()) for name in SPLITS}
         parts: dict[str, tuple[Dataset, list[int]]] = dict.fromkeys(SPLITS, (dataset, []))
@@ -145,7 +173,14 @@ class GraphData(pl.LightningDataModule):
         dataset, indices = self.parts["train"]
         if not indices:
             whose = dataset.dataset if isinstance(dataset, _Marked) else dataset
-            raise InputError(f"expected graphs or nodes to train on (got none in {whose})")
+            hint = "; RandomLinkSplit as a transform makes edges of one" * (self.level == "edge")
+            raise InputError(f"expected graphs or nodes to train on (got none in {whose}){hint}")
+        for name in SPLITS if self.num_neighbors else ():
+            if len(self.parts[name][1]) > 1:
+                raise InputError(
+                    f"expected one graph for num_neighbors (got {len(self.parts[name][1])} in "
+                    f"{name!r}); several come in batches of whole graphs without it"
+                )
         sample = self._sample()
         y = self._labels("train", sample)
         classes = getattr(dataset, "classes", None)
@@ -184,7 +219,7 @@ class GraphData(pl.LightningDataModule):
             if not isinstance(graph, Data):
                 raise InputError(
                     "expected transforms that give one graph of one kind of nodes (got "
-                    f"{type(graph).__name__}); RandomLinkSplit is a transform of the data set"
+                    f"{type(graph).__name__}); RandomLinkSplit is a transform for level edge"
                 )
             other = _other_mask(dataset[indices[0]], graph)
             if other:
@@ -206,7 +241,7 @@ class GraphData(pl.LightningDataModule):
             known = [self._labels(name, sample) for name in SPLITS if self.parts[name][1]]
             return int(torch.cat(known).max()) + 1
         parts = {id(part): part for part, _ in self.parts.values()}
-        return max(int(part.num_classes) for part in parts.values())
+        return max(int(_untransformed(part, "y").num_classes) for part in parts.values())
 
     def _labels(self, split: str, sample: Data) -> Tensor:
         """The targets of a split, (number, outputs)."""
@@ -219,7 +254,8 @@ class GraphData(pl.LightningDataModule):
         if plain is None or (plain.shape, plain.dtype) != (made.shape, made.dtype):
             graphs = self.items(split)  # A transform makes them.
         elif self.level != "node" or dataset[indices[0]].get(f"{split}_mask") is None:
-            stored = _stored_labels(dataset, indices, field, graphs=self.level == "graph")
+            bare = _untransformed(dataset, field)
+            stored = _stored_labels(bare, indices, field, graphs=self.level == "graph")
             if stored is not None:
                 return stored.float()
         labels = []
@@ -239,14 +275,45 @@ class GraphData(pl.LightningDataModule):
     def loader(self, split: str, training: bool = False) -> DataLoader | list:
         """The loader of this process's share of a split; an empty list without graphs."""
         check_least(self, batch_size=1, num_workers=0)
-        items, size = self.items(split, training), device_share(self.batch_size, self.trainer)
-        if not len(items):
+        size = device_share(self.batch_size, self.trainer)
+        if not self.parts[split][1]:
             return []
+        items: Any = self.items(split, training)
+        collate, kind = None, "graph"
+        if self.num_neighbors is not None:
+            collate = self._neighborhoods(split, training, self.num_neighbors)
+            items, kind = Seeds(len(collate.loader.dataset)), "node"
         rank = self.trainer.global_rank if self.trainer else 0
         world_size = self.trainer.world_size if self.trainer else 1
         if len(items) < world_size:
-            raise InputError(f"expected a graph a device (got {len(items)} in {split!r})")
-        return share_loader(items, size, self.num_workers, rank, world_size, training)
+            hint = "; num_neighbors deals out the nodes of one" * (
+                self.level == "node" and kind == "graph"
+            )
+            raise InputError(f"expected a {kind} a device (got {len(items)} in {split!r}){hint}")
+        return share_loader(
+            items, size, self.num_workers, rank, world_size, training, collate=collate
+        )
+
+    def _neighborhoods(self, split: str, training: bool, num_neighbors: list[int]) -> Neighborhoods:
+        """The nodes of a split with their neighbours: some in training, all in evaluation."""
+        dataset, (index,) = self.parts[split]
+        key = id(dataset), index
+        if key not in self._large:
+            graph = self.items(split)[0]
+            self._large[key] = graph, NeighborSampler(graph, num_neighbors)
+        graph, sampler = self._large[key]
+        mask = graph.get(f"{split}_mask")
+        every = torch.arange(graph.num_nodes or 0)
+        plain = copy.copy(graph)
+        for name in MASKS:  # A batch's first nodes are those of the split.
+            plain.pop(name, None)
+        return Neighborhoods(
+            plain,
+            every if mask is None else every[mask],
+            sampler,
+            num_neighbors if training else [-1] * len(num_neighbors),
+            self.augment if training else [],
+        )
 
     def train_dataloader(self) -> Any:
         """Batches of augmented training graphs."""
@@ -305,15 +372,45 @@ def _other_mask(before: Data, graph: Data) -> str | None:
     return None
 
 
-def _link_parts(dataset: Any, split: dict[str, Any]) -> dict[str, tuple[Any, list[int]]]:
-    """The three graphs that ``RandomLinkSplit`` makes of each, as a transform of the data set."""
+def _link_parts(
+    dataset: Any, transforms: Sequence[BaseTransform], split: dict[str, Any]
+) -> dict[str, tuple[Any, list[int]]]:
+    """The three graphs that ``RandomLinkSplit`` makes of each, the last of some transforms.
+
+    Small graphs may have no edges for validation or test: they are left out there.
+    """
     check_seed_alone(split)
+    draw = Compose(list(transforms))
     with seeded(int(split.get("seed", 0))):
-        graphs = list(zip(*(dataset[n] for n in range(len(dataset))), strict=True))
+        try:
+            graphs = list(zip(*(draw(dataset[n]) for n in range(len(dataset))), strict=True))
+        except ValueError as error:
+            raise InputError(f"expected graphs that RandomLinkSplit can split ({error})") from None
     return {
-        name: (_Copies(part), list(range(len(part))))
+        name: (_Copies(part), [n for n, graph in enumerate(part) if graph.edge_label_index.numel()])
         for name, part in zip(SPLITS, graphs, strict=True)
     }
+
+
+def _untransformed(dataset: Any, field: str) -> Any:
+    """A data set in memory without its transform, if that leaves the labels of graphs alone.
+
+    It is taken to do so if it does in 64 of them, at random: to transform all would take long.
+    """
+    if not isinstance(dataset, InMemoryDataset) or dataset.transform is None:
+        return dataset
+    bare = copy.copy(dataset)
+    bare.transform = None
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
+    for n in order[:64].tolist():
+        before, after = bare[n].get(field), dataset[n].get(field)
+        if not isinstance(before, Tensor) or not isinstance(after, Tensor):
+            return dataset
+        if before.dtype != after.dtype or before.shape != after.shape:
+            return dataset
+        if not before.nan_to_num().equal(after.nan_to_num()):
+            return dataset
+    return bare
 
 
 def _stored_labels(dataset: Any, indices: Sequence[int], field: str, graphs: bool) -> Tensor | None:

@@ -203,6 +203,36 @@ def test_graphs_in_memory_are_not_all_made_for_their_labels(monkeypatch):
     assert len(made) < 20
 
 
+def test_a_transform_of_the_data_set_that_leaves_labels_alone_is_not_run_for_them():
+    calls = []
+
+    class Counted(AddOne):
+        def forward(self, data):
+            calls.append(data)
+            return super().forward(data)
+
+    graphs = Graphs(1000)
+    expected = GraphData(graphs).facts
+    graphs.transform = Counted()
+    assert GraphData(graphs).facts == expected
+    assert len(calls) < 200
+
+
+def test_labels_are_those_that_the_data_sets_transform_leaves():
+    class Twice(BaseTransform):
+        def forward(self, data):
+            data.y = 2 * data.y
+            return data
+
+    graphs = Graphs(100, label=lambda n: torch.tensor([1.0 * n]))
+    std = GraphData(graphs, task="regression").facts["std"][0]
+    graphs.transform = Twice()
+    assert GraphData(graphs, task="regression").facts["std"][0] == pytest.approx(2 * std)
+    classes = Graphs(100)
+    classes.transform = Twice()
+    assert GraphData(classes).facts["out_channels"] == 5
+
+
 def test_evaluation_draws_the_same_each_time():
     loader = GraphData(Graphs(), transform=[Noise()], batch_size=20).test_dataloader()
     first, again = [torch.cat([b.x for b in loader]) for _ in range(2)]

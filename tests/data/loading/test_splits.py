@@ -7,7 +7,7 @@ from data.loading.test_graph_data import Graphs, Nodes
 from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Data, HeteroData, InMemoryDataset
-from torch_geometric.transforms import Compose, RandomLinkSplit, RandomNodeSplit
+from torch_geometric.transforms import BaseTransform, Compose, RandomLinkSplit, RandomNodeSplit
 
 from pyg_avig import InputError
 from pyg_avig.data import GraphData
@@ -65,6 +65,9 @@ def test_a_string_named_split_says_nothing():
     graphs = Graphs()
     graphs.split = "public"
     assert graphs_of(GraphData(graphs)) == graphs_of(GraphData(Graphs()))
+    nodes = PublishedNodes()
+    nodes.split = "public"
+    assert nodes_of(GraphData(nodes, level="node")) == WANTED
     graphs.get_idx_split = lambda: WANTED
     assert graphs_of(GraphData(graphs)) == WANTED
 
@@ -239,6 +242,66 @@ def test_a_random_link_split_of_the_data_set_is_drawn_once():
     assert data.facts["out_channels"] == 2  # An edge or none, not the classes of the nodes.
 
 
+def _linked(transform=None, edges=100):
+    nodes = Nodes()
+    nodes._data.edge_index = torch.randint(30, (2, edges))
+    nodes.transform = transform
+    return nodes
+
+
+def test_a_random_link_split_among_the_transforms_is_drawn_once():
+    class Ones(BaseTransform):
+        def forward(self, data):
+            data.x = torch.ones(data.num_nodes, 7)
+            return data
+
+    def edges(seed, *behind):
+        transform = [Ones(), RandomLinkSplit(num_val=0.1, num_test=0.2), *behind]
+        torch.manual_seed(0)
+        data = GraphData(_linked(), level="edge", transform=transform, split={"seed": seed})
+        assert data.facts["in_channels"] == 7
+        (batch,), (again,) = data.loader("train"), data.loader("train")
+        assert torch.equal(batch.edge_label_index, again.edge_label_index)
+        (val,), (test,) = data.loader("val"), data.loader("test")
+        sizes = [len(b.edge_label) for b in (batch, val, test)]
+        assert sizes == [140, 20, 40]
+        return batch.edge_label_index
+
+    assert torch.equal(edges(0), edges(0, Ones()))
+    assert not torch.equal(edges(0), edges(1))
+
+
+def test_graphs_too_small_for_a_link_split_only_train():
+    class Rings(InMemoryDataset):
+        def __init__(self):
+            super().__init__()
+            ring = torch.arange(12)
+            graphs = [
+                Data(x=torch.randn(12, 2), edge_index=torch.stack([ring, (ring + 1) % 12])[:, :n])
+                for n in (4, 12, 12)
+            ]
+            self.data, self.slices = self.collate(graphs)
+
+    split = RandomLinkSplit(num_val=0.1, num_test=0.2)
+    data = GraphData(Rings(), level="edge", transform=[split], batch_size=3)
+    assert graphs_of(data) == {"train": [0, 1, 2], "val": [1, 2], "test": [1, 2]}
+
+
+@pytest.mark.parametrize("empty", [("train",), ("val", "test"), SPLITS])
+def test_the_first_of_several_graphs_may_have_empty_masks(empty):
+    class First(Several):
+        def get(self, index):
+            data = super().get(index)
+            for name in empty if index == 0 else ():
+                data[f"{name}_mask"] = torch.zeros(data.num_nodes, dtype=torch.bool)
+            return data
+
+    data = GraphData(First(), level="node", batch_size=1)
+    assert [0 in graphs_of(data)[name] for name in SPLITS] == [name not in empty for name in SPLITS]
+    assert all(batch.train_mask.any() for batch in data.train_dataloader())
+    assert data.facts["shares"] == [1.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -286,8 +349,24 @@ def test_a_random_link_split_of_the_data_set_is_drawn_once():
             "leave the split alone",
         ),
         (
-            lambda: GraphData(Graphs(), level="edge", transform=[RandomLinkSplit()]),
-            "one graph of one kind of nodes .got tuple.*transform of the data set",
+            lambda: GraphData(Graphs(), level="node", transform=[RandomLinkSplit()]),
+            "one graph of one kind of nodes .got tuple.*transform for level edge",
+        ),
+        (
+            lambda: GraphData(Graphs(), level="edge", augment=[RandomLinkSplit()]),
+            "one graph of one kind of nodes .got tuple",
+        ),
+        (
+            lambda: GraphData(Graphs(), level="edge", transform=[RandomLinkSplit(num_val=5)]),
+            "RandomLinkSplit can split .Insufficient number of edges",
+        ),
+        (
+            lambda: GraphData(Nodes(), level="edge"),
+            "to train on .got none in Nodes...; RandomLinkSplit as a transform makes edges of one",
+        ),
+        (
+            lambda: GraphData(_linked(RandomLinkSplit()), level="node"),
+            "level edge for the graphs that RandomLinkSplit makes .got node",
         ),
         (lambda: GraphData(_Hetero()), "one graph of one kind of nodes .got HeteroData"),
     ],
