@@ -44,8 +44,10 @@ def axial_attention(
     dropout: float = 0.0,
 ) -> Tensor:
     """:func:`pyg_avig.ops.cross_attention` on an :class:`AxialGraph`."""
-    axes = [_Axis(graph, axis, value.size(1), value.device) for axis in range(graph.num_axes)]
-    axes = [axis for axis in axes if axis.degree > 0]
+    axes = [
+        _Axis(graph, axis, value.size(1), value.device, loops=graph.self_loops and n == 0)
+        for n, axis in enumerate(_axes_with_edges(graph))
+    ]
     if not axes or value.numel() == 0:
         # Zero, but a function of its inputs, as their gradients may be asked for.
         nothing = query[:0].sum() + key[:0].sum() + value[:0].sum() + beta[:0].sum()
@@ -87,14 +89,16 @@ class _Axis:
     members of a class lie ``rest`` nodes apart. Weights are (before, rest, heads, M, M).
     """
 
-    def __init__(self, graph: AxialGraph, axis: int, heads: int, device: torch.device) -> None:
+    def __init__(
+        self, graph: AxialGraph, axis: int, heads: int, device: torch.device, loops: bool
+    ) -> None:
         classes = num_classes(graph, axis)
-        self.degree = graph.degrees[axis]
+        self.degree = graph.degrees[axis] + loops
         self.members = graph.size[axis] // classes
         self.before = graph.batch_size * math.prod(graph.size[:axis])
         self.rest = classes * math.prod(graph.size[axis + 1 :])
         self.heads = heads
-        self.mask = _class_mask(self.members, graph.stride[axis] // classes, device)
+        self.mask = _class_mask(self.members, graph.stride[axis] // classes, loops, device)
 
     def repeated(self, times: int) -> _Axis:
         """The same axis of ``times`` as many heads."""
@@ -291,15 +295,20 @@ def num_members(graph: AxialGraph) -> int:
     members = [
         length // num_classes(graph, axis)
         for axis, length in enumerate(graph.size)
-        if graph.degrees[axis] > 0
+        if axis in _axes_with_edges(graph)
     ]
     return sum(members)
 
 
-def _class_mask(members: int, stride: int, device: torch.device) -> Tensor:
+def _axes_with_edges(graph: AxialGraph) -> list[int]:
+    """The axes along which there are edges; self-loops are with those of the first."""
+    axes = [axis for axis, degree in enumerate(graph.degrees) if degree > 0]
+    return axes if axes or not graph.self_loops else [0]
+
+
+def _class_mask(members: int, stride: int, loops: bool, device: torch.device) -> Tensor:
     """Which members of a class a member receives from, (M, M)."""
-    if stride == 1:
-        return ~torch.eye(members, dtype=torch.bool, device=device)
     node = torch.arange(members, device=device)
     hop = (node.view(-1, 1) - node) % members
-    return (hop > 0) & (hop % stride == 0)
+    edges = hop % stride == 0
+    return edges if loops else edges & (hop > 0)
