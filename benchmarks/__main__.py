@@ -1,6 +1,6 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
-NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy or dense.
+NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy, dense or small_graphs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmarks import models as models_module
 from benchmarks import ops as ops_module
 from benchmarks import sag_vit as sag_vit_module
 from benchmarks import seeds as seeds_module
+from benchmarks import small_graphs as small_graphs_module
 from benchmarks.timing import caption, environment, save
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -221,6 +222,29 @@ def dense(
     print(f"\nwritten: {save(f'dense-{name}', where, rows)}")
 
 
+def small_graphs(
+    root: str | None = None,
+    number: int = 8,
+    rivals: list[str] | None = None,
+    epochs: int = 200,
+    threads: int = 1,
+) -> None:
+    """Layers in a plain model of two, on graphs with few labels: which options of a layer serve.
+
+    Args:
+        root: Folder of PyG's Planetoid, for Cora and CiteSeer; without it Zachary's club alone.
+        number: Number of seeds.
+        rivals: Some of the layers; by default all.
+        epochs: Updates of a training.
+        threads: CPU threads.
+    """
+    where = _begin("cpu", threads)
+    names = rivals or list(small_graphs_module.RIVALS)
+    rows = small_graphs_module.small_graphs(root, number, names, epochs)
+    print("\n" + "\n".join(small_graphs_module.report(rows)))
+    print(f"\nwritten: {save('small-graphs', where, rows)}")
+
+
 def _begin(device: str, threads: int) -> torch.device:
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -243,6 +267,7 @@ if __name__ == "__main__":
                 "seeds": seeds,
                 "accuracy": accuracy,
                 "dense": dense,
+                "small_graphs": small_graphs,
             },
             as_positional=False,
         )
