@@ -2,7 +2,8 @@ r"""Cross-attention on a lattice, axis by axis, without edges.
 
 The nodes along an axis of length :math:`S` with stride :math:`K` fall into :math:`\gcd(S, K)`
 residue classes, and the sum over neighbours is a batch of dense products within them. Where
-:math:`K` divides :math:`S` a class is a complete graph, else its edges are a circulant mask.
+:math:`K` divides :math:`S` a class is a complete graph, else its edges are a circulant mask. A
+:class:`MaskedAxialGraph` adds a mask of its own.
 
 On the CPU both products (:mod:`pyg_avig.ops.products`) read and write node features where they
 lie: small classes in kernels of ours (:mod:`pyg_avig.ops.kernels`), large ones through strided
@@ -25,6 +26,7 @@ from torch import Tensor
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import is_recorded
 from pyg_avig.graphs.axial_graph import AxialGraph
+from pyg_avig.graphs.masked_axial import MaskedAxialGraph
 from pyg_avig.ops import kernels
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.products import cosine, matmul, spread
@@ -55,28 +57,28 @@ def axial_attention(
     layout = _AxialLayout(axes, graph.batch_size)
     with full_precision(value.device):
         similarity = cosine(layout, query, key)
-        weights = _weights(similarity, axes, beta, affinity)
+        weights = _weights(similarity, axes, beta, affinity, graph)
         return spread(layout, value, [F.dropout(weight, dropout) for weight in weights])
 
 
 def _weights(
-    similarity: list[Tensor], axes: list[_Axis], beta: Tensor, affinity: str
+    similarity: list[Tensor], axes: list[_Axis], beta: Tensor, affinity: str, graph: AxialGraph
 ) -> list[Tensor]:
     """The weights along each axis, in the shape of its similarities; 0 where no edge is."""
     function, competes = get_affinity(affinity)
-    degree = sum(axis.degree for axis in axes)
     beta = beta.to(similarity[0].dtype).view(-1, 1, 1)
     if not competes:
-        neighbors = _CountOnly(axes[0].mask, degree)
         return [
-            function(s, beta, neighbors).masked_fill(~axis.mask, 0)
+            function(s, beta, _CountOnly(axis, graph)).masked_fill(~axis.mask, 0)
             for axis, s in zip(axes, similarity, strict=True)
         ]
     # All neighbours of a node side by side, whatever the axis: (B*N, heads, M1 + M2 + ...).
     together = torch.cat([axis.to_nodes(s) for axis, s in zip(axes, similarity, strict=True)], -1)
     mask = torch.cat([axis.node_mask() for axis in axes], -1)
+    # A node without neighbours reduces over all, as over none there are no finite gradients.
+    reduced = mask | ~mask.any(-1, keepdim=True)
     weight = function(
-        together.masked_fill(~mask, -1), beta.view(-1, 1), _NodeNeighbors(mask, degree)
+        together.masked_fill(~mask, -1), beta.view(-1, 1), _NodeNeighbors(reduced)
     ).masked_fill(~mask, 0)
     per_axis = weight.split([axis.members for axis in axes], -1)
     return [axis.to_classes(w) for axis, w in zip(axes, per_axis, strict=True)]
@@ -93,12 +95,14 @@ class _Axis:
         self, graph: AxialGraph, axis: int, heads: int, device: torch.device, loops: bool
     ) -> None:
         classes = num_classes(graph, axis)
-        self.degree = graph.degrees[axis] + loops
         self.members = graph.size[axis] // classes
         self.before = graph.batch_size * math.prod(graph.size[:axis])
         self.rest = classes * math.prod(graph.size[axis + 1 :])
         self.heads = heads
-        self.mask = _class_mask(self.members, graph.stride[axis] // classes, loops, device)
+        stride = graph.stride[axis] // classes
+        self.mask = _class_mask(self.members, stride, loops, device)
+        if isinstance(graph, MaskedAxialGraph) and graph.degrees[axis]:
+            self.mask = self.mask & self._kept(graph.kept_along(axis), stride)
 
     def repeated(self, times: int) -> _Axis:
         """The same axis of ``times`` as many heads."""
@@ -115,11 +119,26 @@ class _Axis:
         """The inverse of :meth:`to_classes`."""
         return x.permute(0, 3, 1, 2, 4).reshape(-1, self.heads, x.size(-1))
 
+    def _kept(self, keep: Tensor, stride: int) -> Tensor:
+        """Which edges (B*N, hops) there are, by target and source, (before, rest, 1, M, M)."""
+        keep = self.at_targets(keep.unsqueeze(1))
+        node = torch.arange(self.members, device=keep.device)
+        hop = (node.view(-1, 1) - node) % self.members
+        # The n-th of a node's edges leads n + 1 strides back; other places are no edges.
+        edge = (hop // stride - 1).clamp(0, keep.size(-1) - 1).expand(*keep.shape[:3], -1, -1)
+        return keep.gather(-1, edge) | (hop == 0)
+
+    def at_targets(self, x: Tensor) -> Tensor:
+        """What is said of nodes, (B*N, 1, K), as (before, rest, 1, M, K); a scalar as it is."""
+        if x.dim() < 2:
+            return x if x.dim() == 0 else self.at_targets(x.view(-1, 1, 1))
+        x = x.view(self.before, self.members, self.rest, 1, -1)
+        return x.permute(0, 2, 3, 1, 4)
+
     def node_mask(self) -> Tensor:
         """The mask for each node of the batch, (B*N, 1, M)."""
-        mask = self.mask.view(1, self.members, 1, self.members)
-        mask = mask.expand(self.before, self.members, self.rest, self.members)
-        return mask.reshape(-1, 1, self.members)
+        mask = self.mask.expand(self.before, self.rest, 1, self.members, self.members)
+        return mask.permute(0, 3, 1, 2, 4).reshape(-1, 1, self.members)
 
     def ends(self, targets: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
         """Values (B*N, heads) of both ends of the edges, (..., M, 1) and (..., 1, M)."""
@@ -249,28 +268,34 @@ class _AxialLayout:
 class _NodeNeighbors:
     """Reductions over the last axis, where all neighbours of a node lie."""
 
-    def __init__(self, mask: Tensor, degree: int) -> None:
+    def __init__(self, mask: Tensor) -> None:
         self.mask = mask
-        self.degree = degree
 
     def sum(self, value: Tensor) -> Tensor:
         return value.masked_fill(~self.mask, 0).sum(-1, keepdim=True)
 
     def count(self, value: Tensor) -> Tensor:
-        return value.new_tensor(self.degree)
+        return self.mask.sum(-1, keepdim=True).to(value.dtype)
 
     def max(self, value: Tensor) -> Tensor:
         return value.detach().masked_fill(~self.mask, -torch.inf).amax(-1, keepdim=True)
 
 
-class _CountOnly(_NodeNeighbors):
+class _CountOnly:
     """For affinities that take one axis at a time, and so know nothing of the other axes."""
+
+    def __init__(self, axis: _Axis, graph: AxialGraph) -> None:
+        self.axis = axis
+        self.graph = graph
 
     def sum(self, value: Tensor) -> Tensor:
         raise InputError(
             "an affinity that sums or maximises over neighbours is to be registered with "
             "competes=True"
         )
+
+    def count(self, value: Tensor) -> Tensor:
+        return self.axis.at_targets(self.graph.neighbor_counts(value))
 
     max = sum
 
