@@ -232,7 +232,7 @@ def small_graphs(
     """Layers in a plain model of two, on graphs with few labels: which options of a layer serve.
 
     Args:
-        root: Folder of PyG's Planetoid, for Cora and CiteSeer; without it Zachary's club alone.
+        root: Folder of PyG's Planetoid, for Cora and CiteSeer; without it Zachary's club.
         number: Number of seeds.
         rivals: Some of the layers; by default all.
         epochs: Updates of a training.
@@ -242,7 +242,8 @@ def small_graphs(
     names = rivals or list(small_graphs_module.RIVALS)
     rows = small_graphs_module.small_graphs(root, number, names, epochs)
     print("\n" + "\n".join(small_graphs_module.report(rows)))
-    print(f"\nwritten: {save('small-graphs', where, rows)}")
+    graphs = "citations" if root else "karate"
+    print(f"\nwritten: {save(f'small-graphs-{graphs}', where, rows)}")
 
 
 def _begin(device: str, threads: int) -> torch.device:
