@@ -117,7 +117,7 @@ def report(rows: list[dict[str, Any]]) -> list[str]:
 def _graph(name: str, root: str | Path | None) -> Data:
     if name == "KarateClub":
         graph = KarateClub()[0]
-        graph.val_mask, graph.test_mask = None, ~graph.train_mask
+        graph.test_mask = ~graph.train_mask
     else:
         graph = Planetoid(str(root), name, transform=NormalizeFeatures())[0]
     graph.num_classes = int(graph.y.max()) + 1
@@ -128,7 +128,7 @@ def _graph(name: str, root: str | Path | None) -> Data:
 def _accuracy(graph: Data, make: Any, seed: int, epochs: int) -> float:
     """The accuracy on the test nodes of one training."""
     seed_everything(seed)
-    small = graph.val_mask is None
+    small = "val_mask" not in graph
     dropout, lr = (0.5, 0.01) if small else (0.6, 0.005)
     model = TwoLayers(make, graph.x.size(1), graph.num_classes, dropout)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=5e-4)
