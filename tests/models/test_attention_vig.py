@@ -112,14 +112,17 @@ def test_any_graph_constructor_joins_the_nodes(nano, name, size):
     assert model.load_state_dict(nano.state_dict()).missing_keys == []
     images = torch.randn(2, 3, *size)
     calls = []
-    for stage in model.stages:
-        grapher = stage.blocks[-1]
-        grapher.register_forward_hook(lambda *call: calls.append(call))
+    hooks = [
+        stage.blocks[-1].register_forward_hook(lambda *call: calls.append(call))
+        for stage in model.stages
+    ]
     logits = model(images)
+    for hook in hooks:
+        hook.remove()
     logits.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    assert len(calls) == 4
     model.eval()
+    assert len(calls) == 4
     for module, (x,), _ in calls:
         places = torch.cartesian_prod(*map(torch.arange, x.shape[2:])).float()
         nodes = x.detach().movedim(1, -1).flatten(1, 2)

@@ -638,6 +638,7 @@ OPTIONS = {
         {"add_self_loops": True},
         {
             "dropout",  # No node is without neighbours.
+            "root_weight",
             "weights",  # Those of self-loops are among them.
             "weights_of_a_matrix",
             "weights_of_a_sparse_tensor",
