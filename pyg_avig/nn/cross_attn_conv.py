@@ -70,8 +70,8 @@ class CrossAttnConv(MessagePassing):
     connections of its own, such as :class:`Grapher`. In a plain stack of layers with few labelled
     nodes, where others have :class:`~torch_geometric.nn.GATConv`, ``add_self_loops=True`` with
     ``root_weight=False``: the columns of :math:`\mathbf{W}` for :math:`\mathbf{x}_i` learn from
-    the few nodes near a label alone. There ``normalize=True``, or ``affinity="softmax"``, keeps nodes with many
-    neighbours on the scale of those with few.
+    the few nodes near a label alone. There ``normalize=True``, or ``affinity="softmax"``, keeps
+    nodes with many neighbours on the scale of those with few.
 
     Any module may take the place of ``lin_query``, ``lin_key``, ``lin_value`` and ``lin_update``,
     an adapter such as LoRA's above all. :func:`pyg_avig.ops.use_backend` forces a path.
