@@ -159,6 +159,7 @@ def test_the_dynamic_axial_graph_needs_no_edges():
         torch.testing.assert_close(model(images), expected)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("name", ["dynamic_axial", "window"])
 def test_graphs_in_compiled_and_exported_programs(name):
     model = with_graph(name, channels=(8, 8, 8, 8), head_hidden_size=16).eval()
