@@ -47,13 +47,18 @@ def with_self_loops(
     else:
         edge_index = edge_index[:, ~own]
         edge_attr = None if edge_attr is None else edge_attr[~own]
-    number = num_targets if num_sources is num_targets else torch.sym_min(num_sources, num_targets)
+    number = num_targets if num_sources is num_targets else _least(num_sources, num_targets)
     loops = torch.arange(number, device=edge_index.device)
     if edge_attr is not None:
         targets = edge_index[target_row]
         filled = _filled(edge_attr, targets, num_targets + padded, fill_value)
         edge_attr = torch.cat([edge_attr, filled[:number]])
     return torch.cat([edge_index, loops.expand(2, -1)], 1), edge_attr
+
+
+def _least(a: int, b: int) -> int:
+    """The smaller of two sizes, symbolic ones too, which a compiler asks not to be compared."""
+    return torch.sym_min(a, b) if torch.compiler.is_compiling() else min(a, b)
 
 
 def check_fill_value(fill_value: float | Tensor | str) -> None:

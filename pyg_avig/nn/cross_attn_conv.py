@@ -234,7 +234,8 @@ class CrossAttnConv(MessagePassing):
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
         checked_features(source, target, (self.lin_key, self.lin_query), self.log_beta)
-        num_sources, num_targets = source.size(-2), target.size(-2)
+        num_targets = target.size(-2)
+        num_sources = num_targets if source is target else source.size(-2)
         checked_sizes(size, num_sources, num_targets)
         if self.flow != "source_to_target" and is_sparse_matrix(edge_index):
             raise InputError(

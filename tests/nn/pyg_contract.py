@@ -333,7 +333,7 @@ def explain(make):
     before, without = conv(x1(), EDGES), conv(x1(), EDGES[:, :0])
     conv.explain = True
     conv._apply_sigmoid = False
-    conv._loop_mask = torch.ones(NUM_EDGES, dtype=torch.bool)
+    conv._loop_mask = EDGES[0] != EDGES[1]  # As PyG's explainers set it.
     conv._edge_mask = torch.ones(NUM_EDGES)
     close(conv(x1(), EDGES), before)
     conv._edge_mask = torch.zeros(NUM_EDGES)

@@ -74,7 +74,7 @@ def test_beta_is_held_within_its_bounds_also_when_resumed(tmp_path):
     limit = torch.tensor(1.01).log()
     reached = betas(first.model).abs().max()
     torch.testing.assert_close(reached, limit, atol=1e-6, rtol=0)
-    resumed = [*bound, "--ckpt_path", last_checkpoint(tmp_path / "a")]
+    resumed = [*bound, "--ckpt_path", str(last_checkpoint(tmp_path / "a"))]
     second = CLI(["fit", *options(tmp_path / "b", *resumed)])
     # Its bounds are around where the first training began, not around what it reached.
     assert betas(second.model).abs().max() <= limit + 1e-6
