@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch_geometric.utils import scatter
@@ -56,7 +58,7 @@ def with_self_loops(
     return torch.cat([edge_index, loops.expand(2, -1)], 1), edge_attr
 
 
-def _least(a: int, b: int) -> int:
+def _least(a: Any, b: Any) -> Any:
     """The smaller of two sizes, symbolic ones too, which a compiler asks not to be compared."""
     return torch.sym_min(a, b) if torch.compiler.is_compiling() else min(a, b)
 
