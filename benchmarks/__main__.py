@@ -1,6 +1,6 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
-NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy, dense or large_graphs.
+NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy, dense, small_graphs or large_graphs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks import models as models_module
 from benchmarks import ops as ops_module
 from benchmarks import sag_vit as sag_vit_module
 from benchmarks import seeds as seeds_module
+from benchmarks import small_graphs as small_graphs_module
 from benchmarks.timing import caption, environment, save
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -234,6 +235,30 @@ def large_graphs(threads: int = 2) -> None:
     print(f"\nwritten: {save('large-graphs-cpu', where, rows)}")
 
 
+def small_graphs(
+    root: str | None = None,
+    number: int = 8,
+    rivals: list[str] | None = None,
+    epochs: int = 200,
+    threads: int = 1,
+) -> None:
+    """Layers in a plain model of two, on graphs with few labels: which options of a layer serve.
+
+    Args:
+        root: Folder of PyG's Planetoid, for Cora and CiteSeer; without it Zachary's club.
+        number: Number of seeds.
+        rivals: Some of the layers; by default all.
+        epochs: Updates of a training.
+        threads: CPU threads.
+    """
+    where = _begin("cpu", threads)
+    names = rivals or list(small_graphs_module.RIVALS)
+    rows = small_graphs_module.small_graphs(root, number, names, epochs)
+    print("\n" + "\n".join(small_graphs_module.report(rows)))
+    graphs = "citations" if root else "karate"
+    print(f"\nwritten: {save(f'small-graphs-{graphs}', where, rows)}")
+
+
 def _begin(device: str, threads: int) -> torch.device:
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -257,6 +282,7 @@ if __name__ == "__main__":
                 "accuracy": accuracy,
                 "dense": dense,
                 "large_graphs": large_graphs,
+                "small_graphs": small_graphs,
             },
             as_positional=False,
         )

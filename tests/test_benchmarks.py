@@ -5,7 +5,18 @@ import torch
 from data.scenes import labels_tree
 from train.runs import options
 
-from benchmarks import dense, growth, large_graphs, loader, models, ops, sag_vit, seeds, timing
+from benchmarks import (
+    dense,
+    growth,
+    large_graphs,
+    loader,
+    models,
+    ops,
+    sag_vit,
+    seeds,
+    small_graphs,
+    timing,
+)
 from pyg_avig import AxialGraph
 from pyg_avig.ops import cross_attention
 from pyg_avig.ops.kernels.build import instruction_sets, instructions, library
@@ -178,3 +189,13 @@ def test_seeds_table(tmp_path):
     assert set(row["metrics"][0]) == {"test_loss", "test_acc", "test_f1", "test_mcc"}
     row = {"config": "a/b.yaml", "metrics": [{"acc": 0.5}, {"acc": 0.7}], "seconds": [1.0, 3.0]}
     assert seeds.report([row])[-1] == "| b | 0.6000 ± 0.1414 | 2 | 2 |"
+
+
+def test_small_graphs_table():
+    names = list(small_graphs.RIVALS)
+    rows = small_graphs.small_graphs(None, 2, names, epochs=1)
+    assert [row["rival"] for row in rows] == names
+    assert all(0 <= value <= 1 for row in rows for value in row["accuracy"]["KarateClub"])
+    table = small_graphs.report(rows)
+    assert len(table) == 2 + len(names)
+    assert table[0] == "| layer | KarateClub | seconds a run |"

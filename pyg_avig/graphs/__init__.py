@@ -18,6 +18,7 @@ from pyg_avig.graphs.lattice import (
     nodes_to_grid,
 )
 from pyg_avig.graphs.lattice_edges import AxialEdges, NeighborhoodEdges, WindowEdges
+from pyg_avig.graphs.masked_axial import MaskedAxialGraph
 from pyg_avig.graphs.mobile_graph import MobileGraphEdges
 from pyg_avig.graphs.neighborhood_attention import NeighborhoodAttentionEdges
 from pyg_avig.graphs.radius import RadiusEdges
@@ -32,6 +33,7 @@ __all__ = [
     "ExpanderEdges",
     "GraphConstructor",
     "KNNEdges",
+    "MaskedAxialGraph",
     "MobileGraphEdges",
     "NeighborhoodAttentionEdges",
     "NeighborhoodEdges",

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.typing import SparseTensor
-from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
+from torch_geometric.utils import degree, is_torch_sparse_tensor, lexsort, to_edge_index
+from torch_geometric.utils.sparse import index2ptr
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.axial_graph import AxialGraph
@@ -95,6 +96,52 @@ def with_value(adjacency: Any, value: Tensor) -> Any:
         return torch.sparse_csr_tensor(*parts, value, shape)
     parts = adjacency.ccol_indices(), adjacency.row_indices()
     return torch.sparse_csc_tensor(*parts, value, shape)
+
+
+def matrix_like(adjacency: Any, edge_index: Tensor, value: Tensor) -> tuple[Any, Tensor]:
+    """A sparse matrix of the kind and size of another with other edges.
+
+    Args:
+        adjacency: The other.
+        edge_index: The edges, (2, E), source to target, none twice, in any order.
+        value: Their values, (E, ...).
+
+    Returns:
+        The matrix, and the values in its own order.
+    """
+    source, target = edge_index
+    by_source = getattr(adjacency, "layout", None) == torch.sparse_csc
+    order = lexsort([target, source] if by_source else [source, target])
+    source, target, value = source[order], target[order], value[order]
+    if isinstance(adjacency, SparseTensor):
+        sizes = adjacency.sparse_sizes()
+        matrix = SparseTensor(row=target, col=source, sparse_sizes=sizes, is_sorted=True)
+        return matrix.set_value(value, layout="coo"), value
+    num_targets, num_sources = adjacency.shape[:2]
+    shape = (num_targets, num_sources, *value.shape[1:])
+    if adjacency.layout == torch.sparse_coo:
+        indices = torch.stack([target, source])
+        return torch.sparse_coo_tensor(indices, value, shape, is_coalesced=True), value
+    if by_source:
+        pointer = index2ptr(source, num_sources)
+        return torch.sparse_csc_tensor(pointer, target, value, shape), value
+    return torch.sparse_csr_tensor(index2ptr(target, num_targets), source, value, shape), value
+
+
+def neighbor_counts(adjacency: Adjacency, num_nodes: int, row: int, like: Tensor) -> Tensor:
+    """How many edges name each node in ``row``, at least 1, (N,), or () where all have as many."""
+    if isinstance(adjacency, AxialGraph):
+        return adjacency.neighbor_counts(like)
+    # Counted in single precision: a half-precision count stops growing.
+    counts = degree(to_edge_list(adjacency).edge_index[row], num_nodes, torch.float32)
+    return counts.clamp(min=1).to(like.dtype)
+
+
+def disjoint_copies(edge_index: Tensor, copies: int, sizes: tuple[int, int]) -> Tensor:
+    """The edges of so many copies of a graph, whose rows speak of so many nodes each."""
+    numbers = torch.arange(copies, device=edge_index.device).view(-1, 1)
+    rows = [(row + numbers * size).flatten() for row, size in zip(edge_index, sizes, strict=True)]
+    return torch.stack(rows)
 
 
 def check_size(adjacency: Adjacency, num_first: int, num_second: int) -> None:

@@ -23,8 +23,8 @@ class AxialGraph:
         (r - i) \bmod S \quad \text{for} \quad i = K, 2K, \ldots < S,
 
     which is what rolling a feature map by :math:`i` does, whether :math:`K`
-    divides :math:`S` or not. A node is never its own neighbour, and an axis with
-    :math:`K \ge S` adds none.
+    divides :math:`S` or not. No hop leads a node to itself, and an axis with
+    :math:`K \ge S` adds none. With ``self_loops`` each node is a neighbour of its own, once.
 
     The graph is implicit: it holds its sizes, not its edges. :attr:`edge_index`
     materialises them for any layer that needs them. Nodes are numbered row-major,
@@ -38,6 +38,7 @@ class AxialGraph:
             int for all axes or one per axis.
         batch_size: Number of disjoint copies of the lattice.
         device: Where :attr:`edge_index` lives (default: CPU).
+        self_loops: Whether each node has a self-loop too.
 
     Raises:
         InputError: If a size or stride is not a positive int, or their numbers
@@ -50,6 +51,7 @@ class AxialGraph:
         stride: int | Sequence[int] = 1,
         batch_size: int = 1,
         device: torch.device | str | None = None,
+        self_loops: bool = False,
     ) -> None:
         self.size = _positive_ints("size", size)
         self.stride = _positive_ints("stride", stride)
@@ -66,6 +68,7 @@ class AxialGraph:
             raise InputError(f"batch_size must be an int, not negative (got {batch_size!r})")
         self.batch_size = batch_size
         self.device = torch.device("cpu" if device is None else device)
+        self.self_loops = self_loops
         self._edge_index: Tensor | None = None
 
     @property
@@ -85,13 +88,17 @@ class AxialGraph:
 
     @property
     def degrees(self) -> tuple[int, ...]:
-        """Number of neighbours along each axis; the same for every node."""
+        """Number of neighbours along each axis, without the node itself; the same for all."""
         return tuple((s - 1) // k for s, k in zip(self.size, self.stride, strict=True))
 
     @property
     def degree(self) -> int:
-        """Number of neighbours of every node."""
-        return sum(self.degrees)
+        """Number of neighbours of every node, itself included if it has a self-loop."""
+        return sum(self.degrees) + self.self_loops
+
+    def neighbor_counts(self, like: Tensor) -> Tensor:
+        """The number of neighbours of all nodes, at least 1, (), of the dtype of ``like``."""
+        return like.new_tensor(max(self.degree, 1))
 
     @property
     def num_edges(self) -> int:
@@ -102,7 +109,8 @@ class AxialGraph:
     def edge_index(self) -> Tensor:
         """The edges, (2, E), source to target, ordered by target; cached.
 
-        A node's edges come axis by axis, nearest hop first. Do not write into it.
+        A node's edges come axis by axis, nearest hop first, a self-loop before all. Do not write
+        into it.
         """
         if self._edge_index is None:
             # What is kept must be an ordinary tensor, whatever mode it is first asked for in.
@@ -116,7 +124,8 @@ class AxialGraph:
     def _build_edge_index(self) -> Tensor:
         per_graph = self.num_nodes_per_graph
         nodes = torch.arange(per_graph, device="cpu").view(self.size)
-        sources = [
+        sources = [nodes.flatten()] if self.self_loops else []
+        sources += [
             nodes.roll(hop, dims=axis).flatten()
             for axis in range(self.num_axes)
             for hop in range(self.stride[axis], self.size[axis], self.stride[axis])
@@ -140,7 +149,18 @@ class AxialGraph:
         """The same graph with its edges on ``device``."""
         if torch.device(device) == self.device:
             return self
-        return AxialGraph(self.size, self.stride, self.batch_size, device)
+        return AxialGraph(self.size, self.stride, self.batch_size, device, self.self_loops)
+
+    def repeated(self, times: int) -> AxialGraph:
+        """So many disjoint copies of the graph."""
+        number = times * self.batch_size
+        return AxialGraph(self.size, self.stride, number, self.device, self.self_loops)
+
+    def with_self_loops(self) -> AxialGraph:
+        """The same graph with a self-loop at each node."""
+        if self.self_loops:
+            return self
+        return AxialGraph(self.size, self.stride, self.batch_size, self.device, True)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AxialGraph) and self._key() == other._key()
@@ -149,7 +169,7 @@ class AxialGraph:
         return hash(self._key())
 
     def _key(self) -> tuple:
-        return self.size, self.stride, self.batch_size, self.device
+        return self.size, self.stride, self.batch_size, self.device, self.self_loops
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_edge_index": None}
@@ -157,7 +177,7 @@ class AxialGraph:
     def __repr__(self) -> str:
         return (
             f"{self.__class__.__name__}(size={self.size}, stride={self.stride}, "
-            f"batch_size={self.batch_size})"
+            f"batch_size={self.batch_size}{', self_loops=True' if self.self_loops else ''})"
         )
 
 

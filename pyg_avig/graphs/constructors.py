@@ -6,7 +6,7 @@ Each is a PyG transform that sets ``edge_index``, one a file, and enters itself 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import cumsum
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.adjacency import to_edge_list
+from pyg_avig.graphs.adjacency import Adjacency, to_edge_list
 from pyg_avig.graphs.axial_graph import AxialGraph
 
 
@@ -46,6 +46,18 @@ class GraphConstructor(BaseTransform):
     @abstractmethod
     def graph(self, data: Data) -> Tensor | AxialGraph:
         """The edges, (2, E), or a graph that knows them without holding them."""
+
+    def on_lattice(self, x: Tensor, size: Sequence[int]) -> Adjacency:
+        """The graph of node features (B * N, C) on B lattices of one size.
+
+        As of a ``Batch`` of graphs with ``x``, ``lattice_size`` and the nodes' places as ``pos``.
+        """
+        places = torch.cartesian_prod(*map(torch.arange, size)).view(-1, len(size))
+        copies = len(x) // len(places)
+        batch = torch.arange(copies).repeat_interleave(len(places))
+        pos = places.repeat(copies, 1).to(x)
+        data = Data(x=x, pos=pos, batch=batch.to(x.device), lattice_size=tuple(size))
+        return self.graph(data)
 
     def forward(self, data: Data) -> Data:
         """Set the edges."""

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.graphs.constructors import GraphConstructor, points_of, register_graph
 from pyg_avig.graphs.lattice_edges import AxialEdges
+from pyg_avig.graphs.masked_axial import MaskedAxialGraph
 
 
 @register_graph("dynamic_axial")
@@ -34,7 +36,8 @@ class DynamicAxialEdges(GraphConstructor):
     and 1 in its four stages.
 
     Takes a ``Data`` or ``Batch`` with ``x`` and ``lattice_size``, of one to three axes; edges
-    change with the features, and so from block to block of a model.
+    change with the features, and so from block to block of a model. The graph is a mask on the
+    lattice, which :func:`pyg_avig.ops.cross_attention` takes without edges.
 
     Args:
         stride: Distance between neighbours along an axis, in nodes: one for all axes or one each.
@@ -45,24 +48,38 @@ class DynamicAxialEdges(GraphConstructor):
     def __init__(self, stride: int | Sequence[int] = 1) -> None:
         self.stride = stride
 
-    def graph(self, data: Data) -> Tensor:
-        """The edges, (2, E)."""
+    def graph(self, data: Data) -> AxialGraph:
+        """The graph, which holds no edges."""
         lattice = AxialEdges(self.stride).graph(data)
-        if not lattice.num_edges:
-            return lattice.edge_index
-        x = points_of(data, self.of)
-        grid = x.view(lattice.batch_size, *lattice.size, x.size(1))
-        axes = range(1, 1 + lattice.num_axes)
-        swapped = grid.roll([(length + 1) // 2 for length in lattice.size], tuple(axes))
-        pairs = _distance(grid, swapped).flatten(1)
-        limit = (pairs.mean(1) - pairs.std(1)).view(-1, *[1] * lattice.num_axes)
-        # In the order of the lattice's own edges.
-        near = [
-            _distance(grid, grid.roll(hop, axis)) < limit
-            for axis, length, stride in zip(axes, lattice.size, lattice.stride, strict=True)
-            for hop in range(stride, length, stride)
-        ]
-        return lattice.edge_index[:, torch.stack(near, -1).flatten()]
+        return nearer_than_usual(points_of(data, self.of), lattice) if lattice.degree else lattice
+
+    def on_lattice(self, x: Tensor, size: Sequence[int]) -> AxialGraph:
+        """The graph of node features (B * N, C) on lattices of one size."""
+        lattice = AxialEdges(self.stride).on_lattice(x, size)
+        return nearer_than_usual(x, lattice) if lattice.degree else lattice
+
+
+@torch.no_grad()
+def nearer_than_usual(x: Tensor, lattice: AxialGraph) -> MaskedAxialGraph:
+    """Those edges of a lattice whose ends' features lie nearer than the mean less the deviation.
+
+    Args:
+        x: Node features, (B * N, C).
+        lattice: The graph of SVGA, with neighbours.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    grid = x.view(lattice.batch_size, *lattice.size, x.size(1))
+    axes = range(1, 1 + lattice.num_axes)
+    swapped = grid.roll([(length + 1) // 2 for length in lattice.size], tuple(axes))
+    pairs = _distance(grid, swapped).flatten(1)
+    limit = (pairs.mean(1) - pairs.std(1)).view(-1, *[1] * lattice.num_axes)
+    # In the order of the lattice's own edges.
+    near = [
+        _distance(grid, grid.roll(hop, axis)) < limit
+        for axis, length, stride in zip(axes, lattice.size, lattice.stride, strict=True)
+        for hop in range(stride, length, stride)
+    ]
+    return MaskedAxialGraph(lattice, torch.stack(near, -1).flatten(0, -2))
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+from torch_geometric import EdgeIndex
 from torch_geometric.data import Batch, Data
 
 from pyg_avig.errors import InputError
+from pyg_avig.graphs.adjacency import disjoint_copies, is_recorded
 from pyg_avig.graphs.axial_graph import AxialGraph
+from pyg_avig.graphs.cache import cache_by_size
 from pyg_avig.graphs.constructors import (
     GraphConstructor,
     device_of,
@@ -39,6 +43,10 @@ class AxialEdges(GraphConstructor):
         size = lattice_size(data)
         return AxialGraph(size, self.stride, _copies(data, size), device_of(data))
 
+    def on_lattice(self, x: Tensor, size: Sequence[int]) -> AxialGraph:
+        """The graph of node features (B * N, C) on lattices of one size."""
+        return AxialGraph(size, self.stride, x.size(0) // math.prod(size), x.device)
+
 
 class _LatticeEdges(GraphConstructor):
     """Edges that depend on the size of the lattice alone."""
@@ -46,15 +54,38 @@ class _LatticeEdges(GraphConstructor):
     def graph(self, data: Data) -> Tensor:
         """The edges, (2, E)."""
         size = lattice_size(data)
-        copies = _copies(data, size)
-        nodes = torch.cartesian_prod(*map(torch.arange, size)).view(-1, len(size))
-        edges = ordered(self._joined(nodes, size))
-        first = torch.arange(copies) * len(nodes)
-        edges = (edges.unsqueeze(1) + first.view(1, -1, 1)).flatten(1)
-        return edges.to(device_of(data))
+        edges = _edges_of_copies(self, size, _copies(data, size), device_of(data))
+        return edges.as_tensor().clone()
+
+    @torch.compiler.disable  # Which edges there are hangs on values.
+    def on_lattice(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """The edges, kept for the last few sizes together with their sorting by source.
+
+        A program that is exported holds those of one lattice, and takes any number of it.
+        """
+        size = tuple(map(int, size))
+        copies = x.size(0) // math.prod(size)
+        if not is_recorded():
+            return _edges_of_copies(self, size, copies, x.device)
+        with _disable_current_modes():
+            known = _edges_of_copies(self, size, 1, torch.device("cpu")).tolist()
+        one = torch.tensor(known, dtype=torch.long, device=x.device).view(2, -1)
+        return disjoint_copies(one, copies, (math.prod(size),) * 2)
 
     def _joined(self, nodes: Tensor, size: tuple[int, ...]) -> Tensor:
         raise NotImplementedError
+
+
+@cache_by_size
+def _edges_of_copies(
+    constructor: _LatticeEdges, size: tuple[int, ...], copies: int, device: torch.device
+) -> EdgeIndex:
+    """The edges of so many lattices, ordered by target."""
+    nodes = torch.cartesian_prod(*map(torch.arange, size)).view(-1, len(size))
+    edges = ordered(constructor._joined(nodes, size))
+    edges = disjoint_copies(edges, copies, (len(nodes), len(nodes))).to(device)
+    sizes = (copies * len(nodes),) * 2
+    return EdgeIndex(edges, sparse_size=sizes, sort_order="col")
 
 
 @register_graph("neighborhood")

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.constructors import positive
+from pyg_avig.graphs.constructors import GraphConstructor, make_graph, positive
 from pyg_avig.models.layers import (
     ConvNorm,
     Head,
@@ -46,7 +46,7 @@ class AttentionViG(nn.Module):
     r"""A pyramid of inverted residual blocks and Graphers.
 
     Takes images, or the graphs that :class:`~pyg_avig.transforms.ImageToGraph` makes of
-    them; the results are equal. The SVGA graph of each stage follows the image's size.
+    them; the results are equal. The graph of each stage follows the image's size.
 
     Inferred: widths and depths (see the factories); heads (1); the parametrisation of
     :math:`\beta` (:class:`~pyg_avig.CrossAttnConv`); that the two classifiers share the
@@ -59,7 +59,8 @@ class AttentionViG(nn.Module):
         channels: Width of each stage.
         irb_depths: Inverted residual blocks in each stage.
         grapher_depths: Graphers in each stage, behind the others.
-        graph_strides: The K of SVGA in each stage, in nodes.
+        graph_strides: The distance between neighbours in each stage, in nodes: the K of ``axial``
+            and ``dynamic_axial``, the hop of ``mobile_graph``.
         stem_strides: Strides of the stem's two convolutions.
         heads: Heads of the attention in each stage.
         affinity: See :class:`~pyg_avig.CrossAttnConv`.
@@ -73,6 +74,11 @@ class AttentionViG(nn.Module):
         layer_scale: Initial value of layer scale.
         device: Where the parameters live.
         dtype: Their dtype.
+        graph: What joins the nodes: the name of a graph constructor
+            (:func:`pyg_avig.graphs.graph_names`), or one a stage. ``axial`` is the paper's SVGA,
+            ``dynamic_axial`` its relative of GreedyViG, both without edges; ``knn`` compares the
+            directions of features, as Vision GNN does, unless ``graph_args`` says otherwise.
+        graph_args: Further arguments of the constructors, or one mapping (or ``None``) a stage.
 
     Shapes:
         - **input:** images :math:`(B, C, H, W)` with :math:`H, W \ge 32`, or a PyG
@@ -105,6 +111,8 @@ class AttentionViG(nn.Module):
         layer_scale: float = 1e-5,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        graph: str | Sequence[str] = "axial",
+        graph_args: dict[str, Any] | Sequence[dict[str, Any] | None] | None = None,
     ) -> None:
         super().__init__()
         per_stage = (channels, irb_depths, grapher_depths, graph_strides, heads)
@@ -120,6 +128,7 @@ class AttentionViG(nn.Module):
         irb_depths = [counted("irb_depths", number) for number in irb_depths]
         grapher_depths = [counted("grapher_depths", number) for number in grapher_depths]
         stem_strides = [positive("stem_strides", stride) for stride in stem_strides]
+        graphs = _graphs_of_stages(graph, graph_args, graph_strides)
         self.num_features = channels[-1]
         self.feature_info: list[dict] = []
 
@@ -141,7 +150,7 @@ class AttentionViG(nn.Module):
                     channels[i - 1] if i > 0 else None,
                     width,
                     irb_depths[i],
-                    graph_strides[i],
+                    graphs[i],
                     drop_paths[i],
                     heads=heads[i],
                     affinity=affinity,
@@ -312,7 +321,7 @@ class Stage(nn.Module):
         in_channels: int | None,
         channels: int,
         num_irbs: int,
-        graph_stride: int,
+        graph: GraphConstructor,
         drop_paths: Sequence[float],
         layer_scale: float,
         **grapher_args,
@@ -325,9 +334,7 @@ class Stage(nn.Module):
         self.blocks = nn.Sequential(
             *(InvertedResidual(channels, p, layer_scale) for p in drop_paths[:num_irbs]),
             *(
-                ImageGrapher(
-                    channels, graph_stride, drop_path=p, layer_scale=layer_scale, **grapher_args
-                )
+                ImageGrapher(channels, graph, drop_path=p, layer_scale=layer_scale, **grapher_args)
                 for p in drop_paths[num_irbs:]
             ),
         )
@@ -338,6 +345,41 @@ class Stage(nn.Module):
         if self.grad_checkpointing:
             return checkpoint_seq(self.blocks, x)
         return self.blocks(x)
+
+
+def _graphs_of_stages(
+    names: str | Sequence[str],
+    args: dict[str, Any] | Sequence[dict[str, Any] | None] | None,
+    strides: Sequence[int],
+) -> list[GraphConstructor]:
+    """The graph constructor of each stage."""
+    names = _one_a_stage("graph", names, (str,), len(strides))
+    all_args = _one_a_stage("graph_args", args, (dict, type(None)), len(strides))
+    return [
+        make_graph(name, **{**_stage_args(name, stride), **(own or {})})
+        for name, own, stride in zip(names, all_args, strides, strict=True)
+    ]
+
+
+def _one_a_stage(name: str, value: Any, kinds: tuple[type, ...], stages: int) -> list[Any]:
+    """A value of these kinds for all stages, or one for each."""
+    values = [value] * stages if isinstance(value, kinds) else value
+    several = isinstance(values, (list, tuple)) and len(values) == stages
+    if not several or not all(isinstance(one, kinds) for one in values):
+        known = " or ".join(kind.__name__ for kind in kinds)
+        raise InputError(
+            f"{name} must be {known}, or {stages} of them, one a stage (got {value!r})"
+        )
+    return list(values)
+
+
+def _stage_args(name: str, stride: int) -> dict[str, Any]:
+    """What a constructor is told in a stage, if nothing else is said."""
+    if name in ("axial", "dynamic_axial"):
+        return {"stride": stride}
+    if name == "mobile_graph":
+        return {"hop": stride}
+    return {"of": "x", "cosine": True} if name == "knn" else {}
 
 
 def _drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:

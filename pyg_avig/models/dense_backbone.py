@@ -116,7 +116,8 @@ def _size_divisible(body: nn.Module) -> int:
         for info, stage in zip(model.feature_info, model.stages, strict=True):
             for grapher in stage.modules():
                 if isinstance(grapher, ImageGrapher):
-                    divisor = math.lcm(divisor, info["reduction"] * grapher.stride)
+                    strides = [info["reduction"] * stride for stride in grapher.strides]
+                    divisor = math.lcm(divisor, *strides)
     return divisor
 
 

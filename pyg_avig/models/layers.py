@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import chain
 from numbers import Integral
+from typing import Any
 
 import torch
 from timm.layers import DropPath, LayerScale2d, SelectAdaptivePool2d, register_notrace_module
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs import AxialGraph, graph_images, grid_to_nodes, nodes_to_grid
+from pyg_avig.graphs import GraphConstructor, graph_images, grid_to_nodes, nodes_to_grid
 from pyg_avig.nn import Grapher
 from pyg_avig.nn.folding import fold_norm, is_plain
 from pyg_avig.ops.products import in_transform
@@ -87,25 +89,32 @@ class InvertedResidual(nn.Module):
 
 @register_notrace_module  # Its graph follows the image's size, which FX does not trace.
 class ImageGrapher(nn.Module):
-    """A :class:`~pyg_avig.Grapher` on the SVGA lattice of an image.
+    """A :class:`~pyg_avig.Grapher` on the lattice of an image.
 
     Node features are channels-last storage: image and nodes are views of the same data.
 
     Args:
         channels: Width of the node features.
-        stride: The K of SVGA, in nodes.
+        graph: Joins the nodes, at each call.
         **kwargs: Arguments of :class:`~pyg_avig.Grapher`.
     """
 
-    def __init__(self, channels: int, stride: int, **kwargs) -> None:
+    def __init__(self, channels: int, graph: GraphConstructor, **kwargs) -> None:
         super().__init__()
-        self.stride = stride
+        self.graph = graph
         self.grapher = Grapher(channels, **kwargs)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """What a lattice's sides are best multiples of, for all axes or one each."""
+        stride: Any = getattr(self.graph, "stride", 1)
+        return tuple(stride) if isinstance(stride, Sequence) else (stride,)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        graph = AxialGraph(x.shape[2:], self.stride, batch_size=x.size(0), device=x.device)
-        return nodes_to_grid(self.grapher(grid_to_nodes(x), graph), graph.size)
+        nodes, size = grid_to_nodes(x), x.shape[2:]
+        graph = self.graph.on_lattice(nodes, size)
+        return nodes_to_grid(self.grapher(nodes, graph, size=size), size)
 
 
 class Head(nn.Module):

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from operator import index as as_int
 from typing import Any, Optional
 
 import torch
@@ -14,18 +13,31 @@ from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import reset
 from torch_geometric.nn.resolver import activation_resolver
 from torch_geometric.typing import OptTensor
-from torch_geometric.utils import degree, is_torch_sparse_tensor
+from torch_geometric.utils import is_torch_sparse_tensor
 
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import (
     Adjacency,
     check_size,
     checked_edge_list,
+    disjoint_copies,
+    is_mapped,
+    is_recorded,
     is_sparse_matrix,
+    matrix_like,
+    neighbor_counts,
     to_edge_list,
     with_value,
 )
 from pyg_avig.graphs.axial_graph import AxialGraph
+from pyg_avig.graphs.self_loops import check_fill_value, with_self_loops
+from pyg_avig.nn.edge_access import looks_at_edges, projects_plainly
+from pyg_avig.nn.layer_inputs import (
+    checked_edge_features,
+    checked_features,
+    checked_ints,
+    checked_sizes,
+)
 from pyg_avig.ops import EdgeFeatures, cross_attention
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.cross_attention import forced_backend
@@ -54,6 +66,13 @@ class CrossAttnConv(MessagePassing):
     ``log_beta`` and bounded by 100 as in Swin Transformer v2, 1 at first; no bias on
     :math:`\mathbf{Q}, \mathbf{K}, \mathbf{V}`. Heads are our extension.
 
+    When to choose what (figures in ``docs/choosing.md``): the defaults in a model with skip
+    connections of its own, such as :class:`Grapher`. In a plain stack of layers with few labelled
+    nodes, where others have :class:`~torch_geometric.nn.GATConv`, ``add_self_loops=True`` with
+    ``root_weight=False``: the columns of :math:`\mathbf{W}` for :math:`\mathbf{x}_i` learn from
+    the few nodes near a label alone. There ``normalize=True``, or ``affinity="softmax"``, keeps
+    nodes with many neighbours on the scale of those with few.
+
     Any module may take the place of ``lin_query``, ``lin_key``, ``lin_value`` and ``lin_update``,
     an adapter such as LoRA's above all. :func:`pyg_avig.ops.use_backend` forces a path.
 
@@ -76,6 +95,14 @@ class CrossAttnConv(MessagePassing):
             \mathbf{e}_{ij}`, as in :class:`~torch_geometric.nn.TransformerConv`; our
             extension of the paper.
         residual: Add a learned linear map of the target's feature before the activation.
+        add_self_loops: Let each node attend to itself: the graph's self-loops, if it has any, are
+            replaced by one a node. In a bipartite graph source i and target i are taken for one
+            node, as in :class:`~torch_geometric.nn.GATConv`.
+        fill_value: Edge features of these self-loops: a number, a tensor (D,), or how they come
+            from those of the edges that lead to the node (``add``, ``mean``, ``min``, ``max``,
+            ``mul``).
+        root_weight: Whether :math:`\mathbf{W}` takes the node's own feature :math:`\mathbf{x}_i`
+            beside the sum, as the equation has it.
         **kwargs: Arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
@@ -108,13 +135,17 @@ class CrossAttnConv(MessagePassing):
         bias: bool = True,
         edge_dim: int | None = None,
         residual: bool = False,
+        add_self_loops: bool = False,
+        fill_value: float | Tensor | str = "mean",
+        root_weight: bool = True,
         **kwargs,
     ) -> None:
         kwargs.setdefault("aggr", "add")
         super().__init__(node_dim=0, **kwargs)
-        in_channels = _ints("in_channels", in_channels)
-        out_channels, heads = _ints("out_channels", out_channels), _ints("heads", heads)
-        edge_dim = None if edge_dim is None else _ints("edge_dim", edge_dim)
+        in_channels = checked_ints("in_channels", in_channels)
+        out_channels = checked_ints("out_channels", out_channels)
+        heads = checked_ints("heads", heads)
+        edge_dim = None if edge_dim is None else checked_ints("edge_dim", edge_dim)
         if heads < 1 or out_channels < 1:
             raise InputError(
                 f"heads and out_channels must be positive (got {heads} and {out_channels})"
@@ -126,6 +157,7 @@ class CrossAttnConv(MessagePassing):
         if isinstance(beta, bool) or not 0 < beta <= MAX_BETA:
             raise InputError(f"beta must lie in (0, {MAX_BETA:g}] (got {beta})")
         get_affinity(affinity)
+        check_fill_value(fill_value)
 
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -137,6 +169,9 @@ class CrossAttnConv(MessagePassing):
         self.dropout = dropout
         self.edge_dim = edge_dim
         self.residual = residual
+        self.add_self_loops = add_self_loops
+        self.fill_value = fill_value
+        self.root_weight = root_weight
         self.act = activation_resolver(act) if isinstance(act, str) else act
 
         source, target = (in_channels, in_channels) if isinstance(in_channels, int) else in_channels
@@ -145,8 +180,9 @@ class CrossAttnConv(MessagePassing):
         self.lin_query = Linear(target, width, bias=False, weight_initializer="glorot")
         self.lin_key = Linear(source, width, bias=False, weight_initializer="glorot")
         self.lin_value = Linear(source, width, bias=False, weight_initializer="glorot")
+        own = target if root_weight else 0
         self.lin_update = Linear(
-            -1 if target == -1 else target + message,
+            -1 if own == -1 else own + message,
             message,
             bias=bias,
             weight_initializer="glorot",
@@ -197,34 +233,67 @@ class CrossAttnConv(MessagePassing):
             IndexError: If an edge names a node that is not there.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
-        self._check_features(source, target)
-        self._check_size(size, source.size(-2), target.size(-2))
+        checked_features(source, target, (self.lin_key, self.lin_query), self.log_beta)
+        num_targets = target.size(-2)
+        num_sources = num_targets if source is target else source.size(-2)
+        checked_sizes(size, num_sources, num_targets)
         if self.flow != "source_to_target" and is_sparse_matrix(edge_index):
             raise InputError(
                 "expected an edge list for flow='target_to_source' (got a sparse matrix; "
                 "transpose it and use flow='source_to_target')"
             )
-        check_size(edge_index, *self._in_order(source.size(-2), target.size(-2)))
-        if source.dim() == 3:
-            return self._forward_static(
-                source, target, edge_index, edge_attr, return_attention_weights
-            )
+        check_size(edge_index, *self._in_order(num_sources, num_targets))
+        if self.edge_dim is None and edge_attr is not None:
+            raise InputError("expected no edge_attr: the layer was made without edge_dim")
+        graph, padded = edge_index, False
+        if self.add_self_loops:
+            # Where no shape may hang on values, edges that are to go lead to a target too many.
+            by_shape = (is_recorded() or is_mapped(graph)) and not return_attention_weights
+            implicit = isinstance(graph, AxialGraph) and self.edge_dim is None
+            padded = by_shape and not implicit
+            graph, edge_attr = self._with_loops(graph, edge_attr, num_sources, num_targets, padded)
+            if padded:
+                target = F.pad(target, (0, 0, 0, 1))
+        run = self._run if source.dim() == 2 else self._run_static
+        out, edges, alpha = run(source, target, graph, edge_attr, return_attention_weights)
+        if padded:
+            out = out.narrow(-2, 0, num_targets)
+        if not return_attention_weights:
+            return out
+        assert edges is not None
+        assert alpha is not None
+        if out.dim() == 2 and is_sparse_matrix(edge_index):
+            if graph is edge_index:
+                weighted = with_value(edge_index, alpha)
+            else:
+                weighted, alpha = matrix_like(edge_index, edges, alpha)
+            return out, ((weighted, alpha) if isinstance(edge_index, Tensor) else weighted)
+        # The very edges given, of whatever type.
+        given = out.dim() == 2 and graph is edge_index and isinstance(graph, Tensor)
+        return out, (edge_index if given else edges, alpha)
 
+    def _run(
+        self,
+        source: Tensor,
+        target: Tensor,
+        graph: Adjacency,
+        edge_attr: Tensor | None,
+        return_attention_weights: bool | None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The output of features (N, F); where they were looked at, the edges and their weights."""
         query = self.lin_query(target).unflatten(-1, (self.heads, self.out_channels))
         key = self.lin_key(source).unflatten(-1, (self.heads, self.out_channels))
         value = self.lin_value(source).unflatten(-1, (self.heads, self.out_channels))
 
-        if self.edge_dim is None and edge_attr is not None:
-            raise InputError("expected no edge_attr: the layer was made without edge_dim")
         by_edge = return_attention_weights or self._needs_edges()
         if by_edge and forced_backend() not in (None, "edge_list"):
             raise InputError(
                 f"backend {forced_backend()!r} cannot run here: somebody looks at single edges "
                 "(attention weights, hooks, explain, aggr, flow or an overridden method)"
             )
+        edges = alpha = None
         if by_edge or self.lin_edge is not None:
-            edges, edge_attr = self._edges(edge_index, edge_attr, key.size(0), query.size(0))
-        alpha = None
+            edges, edge_attr = self._edges(graph, edge_attr, key.size(0), query.size(0))
         if by_edge:
             if self.lin_edge is not None:
                 edge_attr = self.lin_edge(edge_attr)
@@ -249,7 +318,7 @@ class CrossAttnConv(MessagePassing):
                 query,
                 key,
                 value,
-                edge_index,
+                graph,
                 self.beta,
                 self.affinity,
                 edge_features=self._edge_features(edge_attr),
@@ -257,56 +326,41 @@ class CrossAttnConv(MessagePassing):
             )
 
         if self.normalize:
-            out = out / self._degree(edge_index, query.size(0), out).view(-1, 1, 1)
+            out = out / neighbor_counts(graph, query.size(0), self._target_row, out).view(-1, 1, 1)
         out = out.flatten(1) if self.concat else out.mean(1)
         out = self._update(target, out)
         if self.res is not None:
             out = out + self.res(target)
-        if self.act is not None:
-            out = self.act(out)
-        if not return_attention_weights:
-            return out
-        if isinstance(edge_index, AxialGraph):
-            return out, (edge_index.edge_index, alpha)
-        if not is_sparse_matrix(edge_index):
-            return out, (edge_index, alpha)
-        assert alpha is not None
-        weighted = with_value(edge_index, alpha)
-        return out, ((weighted, alpha) if isinstance(edge_index, Tensor) else weighted)
+        return (out if self.act is None else self.act(out)), edges, alpha
 
-    def _forward_static(
+    def _run_static(
         self,
         source: Tensor,
         target: Tensor,
         adjacency: Adjacency,
         edge_attr: Tensor | None,
         return_attention_weights: bool | None,
-    ) -> Any:
-        """Run (B, N, F) features on one graph, as B disjoint copies of it."""
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """:meth:`_run` for (B, N, F) features on one graph, as B disjoint copies of it."""
         batch, num_sources, _ = source.shape
-        x = source.flatten(0, 1), target.flatten(0, 1)
+        edges = None  # Not built unless asked for.
         if isinstance(adjacency, AxialGraph):
-            edges = None  # Not built unless asked for.
-            graph: Adjacency = AxialGraph(
-                adjacency.size, adjacency.stride, batch * adjacency.batch_size, adjacency.device
-            )
+            graph: Adjacency = adjacency.repeated(batch)
         else:
             sizes = self._in_order(num_sources, target.size(1))
-            edges, value = checked_edge_list(adjacency, *sizes, x[0].device)
+            edges, value = checked_edge_list(adjacency, *sizes, source.device)
             if edge_attr is None and self.edge_dim is not None:
                 edge_attr = value
-            copies = torch.arange(batch, device=edges.device).view(-1, 1)
-            rows = [(row + copies * size).flatten() for row, size in zip(edges, sizes, strict=True)]
-            graph = torch.stack(rows)
+            graph = disjoint_copies(edges, batch, sizes)
         if edge_attr is not None:
             edge_attr = edge_attr.repeat(batch, *[1] * (edge_attr.dim() - 1))
-        out = self.forward(x, graph, edge_attr, None, return_attention_weights)
-        if not return_attention_weights:
-            return out.unflatten(0, (batch, target.size(1)))
-        out, (_, alpha) = out
+        x = source.flatten(0, 1), target.flatten(0, 1)
+        out, _, alpha = self._run(*x, graph, edge_attr, return_attention_weights)
+        out = out.unflatten(0, (batch, target.size(1)))
+        if not return_attention_weights or alpha is None:
+            return out, None, None
         edges = to_edge_list(adjacency).edge_index if edges is None else edges
-        alpha = alpha.unflatten(0, (batch, edges.size(1)))
-        return out.unflatten(0, (batch, target.size(1))), (edges, alpha)
+        return out, edges, alpha.unflatten(0, (batch, edges.size(1)))
 
     def edge_update(
         self,
@@ -331,10 +385,12 @@ class CrossAttnConv(MessagePassing):
 
     def _update(self, target: Tensor, message: Tensor) -> Tensor:
         """The linear map of the target's own feature beside its message."""
+        if not self.root_weight:
+            return self.lin_update(message)
         if not is_torch_sparse_tensor(target):
             return self.lin_update(torch.cat([target, message], -1))
         lin = self.lin_update
-        if not self._projects_plainly(lin) or lin.in_channels == -1:
+        if not projects_plainly(lin) or lin.in_channels == -1:
             return lin(torch.cat([target.to_dense(), message], -1))
         # A sparse matrix cannot stand beside a dense one, but its product can be added.
         own, others = lin.weight.split([target.size(-1), message.size(-1)], dim=1)
@@ -342,25 +398,12 @@ class CrossAttnConv(MessagePassing):
 
     def _needs_edges(self) -> bool:
         """Whether somebody looks at, or changes, what passes along single edges."""
-        return (
-            self.explain
-            or not self._projects_plainly(self.lin_edge)
-            or self.aggr not in ("add", "sum")
-            or self.flow != "source_to_target"
-            or self.decomposed_layers > 1
-            or any(
-                getattr(type(self), name) is not getattr(CrossAttnConv, name) or name in vars(self)
-                for name in _STAGES
-            )
-            or any(hooks for name, hooks in vars(self).items() if name in _EDGE_HOOKS)
-        )
+        return not projects_plainly(self.lin_edge) or looks_at_edges(self, CrossAttnConv)
 
-    @staticmethod
-    def _projects_plainly(linear: torch.nn.Module | None) -> bool:
-        """Whether a projection is nothing but the product with its weight."""
-        if linear is None:
-            return True
-        return type(linear) is Linear and not (linear._forward_hooks or linear._forward_pre_hooks)
+    @property
+    def _target_row(self) -> int:
+        """The row of an edge list that names targets."""
+        return 1 if self.flow == "source_to_target" else 0
 
     def _in_order(self, num_sources: int, num_targets: int) -> tuple[int, int]:
         """Numbers of nodes that the first and second row of an edge list speak of."""
@@ -376,88 +419,37 @@ class CrossAttnConv(MessagePassing):
         edges, value = checked_edge_list(adjacency, *sizes, self.log_beta.device)
         if self.lin_edge is None:
             return edges, None
-        given = edge_attr is not None
-        edge_attr = edge_attr if given else value
-        num_edges = edges.size(1)
-        if edge_attr is not None and edge_attr.dim() == 1:
-            edge_attr = edge_attr.unsqueeze(-1)
-        width = _in_channels(self.lin_edge)
-        fits = edge_attr is not None and edge_attr.dim() == 2 and edge_attr.size(0) == num_edges
-        if edge_attr is None or not fits or width not in (-1, edge_attr.size(1)):
-            shape = None if edge_attr is None else tuple(edge_attr.shape)
-            raise InputError(
-                f"expected edge_attr of shape {(num_edges, width)}, the edges and "
-                f"edge_dim (got {shape})"
-            )
-        if not given:  # The values of a matrix, of whatever type they are.
-            edge_attr = edge_attr.to(self.log_beta.dtype)
-        self._check_kind("edge_attr", edge_attr)
-        return edges, edge_attr
+        return edges, checked_edge_features(
+            edge_attr, value, edges.size(1), self.lin_edge, self.log_beta
+        )
+
+    def _with_loops(
+        self,
+        adjacency: Adjacency,
+        edge_attr: Tensor | None,
+        num_sources: int,
+        num_targets: int,
+        padded: bool,
+    ) -> tuple[Adjacency, Tensor | None]:
+        """The graph with one self-loop a node, and features of its edges if there are to be any."""
+        if isinstance(adjacency, AxialGraph) and self.edge_dim is None:
+            return adjacency.with_self_loops(), None
+        edges, edge_attr = self._edges(adjacency, edge_attr, num_sources, num_targets)
+        return with_self_loops(
+            edges,
+            num_sources,
+            num_targets,
+            edge_attr,
+            self.fill_value,
+            self._target_row,
+            padded,
+        )
 
     def _edge_features(self, edge_attr: Tensor | None) -> EdgeFeatures | None:
         """The edge features and their projection, for the operator."""
         if edge_attr is None or self.lin_edge is None:
             return None
         return EdgeFeatures(edge_attr, self.lin_edge.weight.unflatten(0, (self.heads, -1)))
-
-    def _degree(self, graph: Adjacency, num_nodes: int, like: Tensor) -> Tensor:
-        """The number of neighbours of each target, at least one."""
-        if isinstance(graph, AxialGraph):
-            return like.new_tensor(max(graph.degree, 1))
-        index = to_edge_list(graph).edge_index[1 if self.flow == "source_to_target" else 0]
-        # Counted in single precision: a half-precision count stops growing.
-        return degree(index, num_nodes, torch.float32).clamp(min=1).to(like.dtype)
-
-    @staticmethod
-    def _check_size(
-        size: tuple[int | None, int | None] | None, num_sources: int, num_targets: int
-    ) -> None:
-        found = (num_sources, num_targets)
-        for wanted, number in zip(size or found, found, strict=True):
-            if wanted not in (None, number):
-                raise InputError(
-                    f"expected {size} source and target nodes, as size says (got {found})"
-                )
-
-    def _check_kind(self, name: str, x: Tensor) -> None:
-        if x.device != self.log_beta.device:
-            raise InputError(
-                f"expected {name} and layer on one device (got {x.device} and "
-                f"{self.log_beta.device})"
-            )
-        if x.dtype != self.log_beta.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise InputError(
-                f"expected {name} and layer of one dtype (got {x.dtype} and {self.log_beta.dtype})"
-            )
-
-    def _check_features(self, source: Tensor, target: Tensor | None) -> None:
-        if target is None:
-            raise InputError(
-                "expected x = (x_source, x_target): the query is the target's own "
-                "feature (got None for x_target)"
-            )
-        for name, x, lin in (
-            ("source", source, self.lin_key),
-            ("target", target, self.lin_query),
-        ):
-            width = _in_channels(lin)
-            # No `in`: torch up to 2.13 finds no size of a compiled graph in a tuple.
-            other = width != -1 and width != x.size(-1)
-            if x.dim() not in (2, 3) or other:
-                raise InputError(
-                    f"expected {name} features of shape (N, {width}) or (B, N, {width}) (got "
-                    f"{tuple(x.shape)})"
-                )
-            if x.dim() == 3 and is_torch_sparse_tensor(x):
-                raise InputError(
-                    f"expected sparse {name} features of shape (N, {width}) (got {tuple(x.shape)})"
-                )
-            self._check_kind(f"{name} features", x)
-        if source.shape[:-2] != target.shape[:-2]:
-            raise InputError(
-                "expected source and target features of as many sets "
-                f"(got {tuple(source.shape)} and {tuple(target.shape)})"
-            )
 
     def __repr__(self) -> str:
         return (
@@ -466,26 +458,4 @@ class CrossAttnConv(MessagePassing):
         )
 
 
-def _ints(name: str, value: Any) -> Any:
-    """An integer of any kind, NumPy's too, or several, as Python's."""
-    try:
-        return tuple(map(as_int, value)) if isinstance(value, tuple | list) else as_int(value)
-    except TypeError:
-        raise InputError(f"{name} must be of integers (got {value!r})") from None
-
-
-def _in_channels(linear: torch.nn.Module) -> int:
-    """The width that a linear map takes, whosever module it is; -1 if it does not say."""
-    for name in ("in_channels", "in_features"):
-        if isinstance(width := getattr(linear, name, None), int):
-            return width
-    return -1
-
-
 _MAPS = ("lin_query", "lin_key", "lin_value", "lin_update", "lin_edge", "res")
-_STAGES = ("edge_update", "message", "aggregate", "message_and_aggregate", "update")
-_EDGE_HOOKS = {
-    f"_{stage}_forward_{kind}"
-    for stage in ("propagate", *_STAGES)
-    for kind in ("pre_hooks", "hooks")
-}

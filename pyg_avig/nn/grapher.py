@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -76,9 +77,6 @@ class Grapher(nn.Module):
             if pos_kernel % 2 == 0:
                 raise InputError(f"pos_kernel must be odd (got {pos_kernel})")
             kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[pos_axes - 1]
-            if positive("pos_kernel", pos_kernel) % 2 == 0:
-                raise InputError(f"pos_kernel must be odd (got {pos_kernel})")
-            pos_kernel = int(pos_kernel)
             padding = pos_kernel // 2
             self.pos = kind(channels, channels, pos_kernel, padding=padding, groups=channels)
         if conv is None:
@@ -119,9 +117,9 @@ class Grapher(nn.Module):
             x: Node features, (N, C).
             graph: Any adjacency.
             edge_attr: Edge features, if the aggregation takes any.
-            batch: The graph of each node, (N,), as in PyG's ``Batch``; not needed for an
-                ``AxialGraph``, nor for one graph.
-            size: Size of the lattice that the nodes lie on, if ``graph`` is no ``AxialGraph``.
+            batch: The graph of each node, (N,), as in PyG's ``Batch``; not needed on lattices, nor
+                for one graph.
+            size: Size of the lattices that the nodes lie on, if ``graph`` is no ``AxialGraph``.
 
         Raises:
             InputError: If there is a position code and no lattice.
@@ -129,6 +127,8 @@ class Grapher(nn.Module):
         graphs: int | Tensor = 1 if batch is None else batch
         if isinstance(graph, AxialGraph):
             graphs, size = graph.batch_size, graph.size
+        elif batch is None and size is not None:
+            graphs = x.size(0) // math.prod(size)
         if self.pos is not None:
             if size is None:
                 raise InputError("expected a lattice, for the position code (or pos_kernel=None)")

@@ -2,7 +2,8 @@ r"""Cross-attention on a lattice, axis by axis, without edges.
 
 The nodes along an axis of length :math:`S` with stride :math:`K` fall into :math:`\gcd(S, K)`
 residue classes, and the sum over neighbours is a batch of dense products within them. Where
-:math:`K` divides :math:`S` a class is a complete graph, else its edges are a circulant mask.
+:math:`K` divides :math:`S` a class is a complete graph, else its edges are a circulant mask. A
+:class:`MaskedAxialGraph` adds a mask of its own.
 
 On the CPU both products (:mod:`pyg_avig.ops.products`) read and write node features where they
 lie: small classes in kernels of ours (:mod:`pyg_avig.ops.kernels`), large ones through strided
@@ -25,6 +26,7 @@ from torch import Tensor
 from pyg_avig.errors import InputError
 from pyg_avig.graphs.adjacency import is_recorded
 from pyg_avig.graphs.axial_graph import AxialGraph
+from pyg_avig.graphs.masked_axial import MaskedAxialGraph
 from pyg_avig.ops import kernels
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.products import cosine, matmul, spread
@@ -44,8 +46,10 @@ def axial_attention(
     dropout: float = 0.0,
 ) -> Tensor:
     """:func:`pyg_avig.ops.cross_attention` on an :class:`AxialGraph`."""
-    axes = [_Axis(graph, axis, value.size(1), value.device) for axis in range(graph.num_axes)]
-    axes = [axis for axis in axes if axis.degree > 0]
+    axes = [
+        _Axis(graph, axis, value.size(1), value.device, loops=graph.self_loops and n == 0)
+        for n, axis in enumerate(_axes_with_edges(graph))
+    ]
     if not axes or value.numel() == 0:
         # Zero, but a function of its inputs, as their gradients may be asked for.
         nothing = query[:0].sum() + key[:0].sum() + value[:0].sum() + beta[:0].sum()
@@ -53,28 +57,28 @@ def axial_attention(
     layout = _AxialLayout(axes, graph.batch_size)
     with full_precision(value.device):
         similarity = cosine(layout, query, key)
-        weights = _weights(similarity, axes, beta, affinity)
+        weights = _weights(similarity, axes, beta, affinity, graph)
         return spread(layout, value, [F.dropout(weight, dropout) for weight in weights])
 
 
 def _weights(
-    similarity: list[Tensor], axes: list[_Axis], beta: Tensor, affinity: str
+    similarity: list[Tensor], axes: list[_Axis], beta: Tensor, affinity: str, graph: AxialGraph
 ) -> list[Tensor]:
     """The weights along each axis, in the shape of its similarities; 0 where no edge is."""
     function, competes = get_affinity(affinity)
-    degree = sum(axis.degree for axis in axes)
     beta = beta.to(similarity[0].dtype).view(-1, 1, 1)
     if not competes:
-        neighbors = _CountOnly(axes[0].mask, degree)
         return [
-            function(s, beta, neighbors).masked_fill(~axis.mask, 0)
+            function(s, beta, _CountOnly(axis, graph)).masked_fill(~axis.mask, 0)
             for axis, s in zip(axes, similarity, strict=True)
         ]
     # All neighbours of a node side by side, whatever the axis: (B*N, heads, M1 + M2 + ...).
     together = torch.cat([axis.to_nodes(s) for axis, s in zip(axes, similarity, strict=True)], -1)
     mask = torch.cat([axis.node_mask() for axis in axes], -1)
+    # A node without neighbours reduces over all, as over none there are no finite gradients.
+    reduced = mask | ~mask.any(-1, keepdim=True)
     weight = function(
-        together.masked_fill(~mask, -1), beta.view(-1, 1), _NodeNeighbors(mask, degree)
+        together.masked_fill(~mask, -1), beta.view(-1, 1), _NodeNeighbors(reduced)
     ).masked_fill(~mask, 0)
     per_axis = weight.split([axis.members for axis in axes], -1)
     return [axis.to_classes(w) for axis, w in zip(axes, per_axis, strict=True)]
@@ -87,14 +91,18 @@ class _Axis:
     members of a class lie ``rest`` nodes apart. Weights are (before, rest, heads, M, M).
     """
 
-    def __init__(self, graph: AxialGraph, axis: int, heads: int, device: torch.device) -> None:
+    def __init__(
+        self, graph: AxialGraph, axis: int, heads: int, device: torch.device, loops: bool
+    ) -> None:
         classes = num_classes(graph, axis)
-        self.degree = graph.degrees[axis]
         self.members = graph.size[axis] // classes
         self.before = graph.batch_size * math.prod(graph.size[:axis])
         self.rest = classes * math.prod(graph.size[axis + 1 :])
         self.heads = heads
-        self.mask = _class_mask(self.members, graph.stride[axis] // classes, device)
+        stride = graph.stride[axis] // classes
+        self.mask = _class_mask(self.members, stride, loops, device)
+        if isinstance(graph, MaskedAxialGraph) and graph.degrees[axis]:
+            self.mask = self.mask & self._kept(graph.kept_along(axis), stride)
 
     def repeated(self, times: int) -> _Axis:
         """The same axis of ``times`` as many heads."""
@@ -111,11 +119,26 @@ class _Axis:
         """The inverse of :meth:`to_classes`."""
         return x.permute(0, 3, 1, 2, 4).reshape(-1, self.heads, x.size(-1))
 
+    def _kept(self, keep: Tensor, stride: int) -> Tensor:
+        """Which edges (B*N, hops) there are, by target and source, (before, rest, 1, M, M)."""
+        keep = self.at_targets(keep.unsqueeze(1))
+        node = torch.arange(self.members, device=keep.device)
+        hop = (node.view(-1, 1) - node) % self.members
+        # The n-th of a node's edges leads n + 1 strides back; other places are no edges.
+        edge = (hop // stride - 1).clamp(0, keep.size(-1) - 1).expand(*keep.shape[:3], -1, -1)
+        return keep.gather(-1, edge) | (hop == 0)
+
+    def at_targets(self, x: Tensor) -> Tensor:
+        """What is said of nodes, (B*N, 1, K), as (before, rest, 1, M, K); a scalar as it is."""
+        if x.dim() < 2:
+            return x if x.dim() == 0 else self.at_targets(x.view(-1, 1, 1))
+        x = x.view(self.before, self.members, self.rest, 1, -1)
+        return x.permute(0, 2, 3, 1, 4)
+
     def node_mask(self) -> Tensor:
         """The mask for each node of the batch, (B*N, 1, M)."""
-        mask = self.mask.view(1, self.members, 1, self.members)
-        mask = mask.expand(self.before, self.members, self.rest, self.members)
-        return mask.reshape(-1, 1, self.members)
+        mask = self.mask.expand(self.before, self.rest, 1, self.members, self.members)
+        return mask.permute(0, 3, 1, 2, 4).reshape(-1, 1, self.members)
 
     def ends(self, targets: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
         """Values (B*N, heads) of both ends of the edges, (..., M, 1) and (..., 1, M)."""
@@ -245,28 +268,34 @@ class _AxialLayout:
 class _NodeNeighbors:
     """Reductions over the last axis, where all neighbours of a node lie."""
 
-    def __init__(self, mask: Tensor, degree: int) -> None:
+    def __init__(self, mask: Tensor) -> None:
         self.mask = mask
-        self.degree = degree
 
     def sum(self, value: Tensor) -> Tensor:
         return value.masked_fill(~self.mask, 0).sum(-1, keepdim=True)
 
     def count(self, value: Tensor) -> Tensor:
-        return value.new_tensor(self.degree)
+        return self.mask.sum(-1, keepdim=True).to(value.dtype)
 
     def max(self, value: Tensor) -> Tensor:
         return value.detach().masked_fill(~self.mask, -torch.inf).amax(-1, keepdim=True)
 
 
-class _CountOnly(_NodeNeighbors):
+class _CountOnly:
     """For affinities that take one axis at a time, and so know nothing of the other axes."""
+
+    def __init__(self, axis: _Axis, graph: AxialGraph) -> None:
+        self.axis = axis
+        self.graph = graph
 
     def sum(self, value: Tensor) -> Tensor:
         raise InputError(
             "an affinity that sums or maximises over neighbours is to be registered with "
             "competes=True"
         )
+
+    def count(self, value: Tensor) -> Tensor:
+        return self.axis.at_targets(self.graph.neighbor_counts(value))
 
     max = sum
 
@@ -291,15 +320,20 @@ def num_members(graph: AxialGraph) -> int:
     members = [
         length // num_classes(graph, axis)
         for axis, length in enumerate(graph.size)
-        if graph.degrees[axis] > 0
+        if axis in _axes_with_edges(graph)
     ]
     return sum(members)
 
 
-def _class_mask(members: int, stride: int, device: torch.device) -> Tensor:
+def _axes_with_edges(graph: AxialGraph) -> list[int]:
+    """The axes along which there are edges; self-loops are with those of the first."""
+    axes = [axis for axis, degree in enumerate(graph.degrees) if degree > 0]
+    return axes if axes or not graph.self_loops else [0]
+
+
+def _class_mask(members: int, stride: int, loops: bool, device: torch.device) -> Tensor:
     """Which members of a class a member receives from, (M, M)."""
-    if stride == 1:
-        return ~torch.eye(members, dtype=torch.bool, device=device)
     node = torch.arange(members, device=device)
     hop = (node.view(-1, 1) - node) % members
-    return (hop > 0) & (hop % stride == 0)
+    edges = hop % stride == 0
+    return edges if loops else edges & (hop > 0)

@@ -18,6 +18,7 @@ from pyg_avig.graphs.adjacency import (
     num_edges,
 )
 from pyg_avig.graphs.axial_graph import AxialGraph
+from pyg_avig.graphs.masked_axial import MaskedAxialGraph
 from pyg_avig.ops import axial, csr, reference
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.reference import EdgeFeatures
@@ -168,6 +169,8 @@ def _cheapest(possible: list[str], graph: Adjacency, key: Tensor, value: Tensor)
     if len(possible) == 1:
         return possible[0]
     lattice = graph if isinstance(graph, AxialGraph) else None
+    if isinstance(lattice, MaskedAxialGraph) and "axial" in possible:
+        return "axial"  # Its edges would have to be found first, anew at each call.
     if is_recorded() and lattice is not None and axial.is_complete(lattice):
         return "axial"  # As of other sizes too, which may be symbolic here.
     numbers = key.numel() + value.numel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +20,8 @@ from torchmetrics import MeanMetric
 
 from pyg_avig.data.loading.sampling import run_seed, set_seed
 from pyg_avig.errors import InputError
+from pyg_avig.nn import BetaBounds
+from pyg_avig.nn.freeze_beta import log_betas
 
 SCHEDULES = ("cosine", "tanh", "poly", "step", "multistep", "constant", "wsd", "rsqrt")
 # When those decay that do not follow the length of the training, as shares of it by default.
@@ -35,6 +38,21 @@ def raised(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
+def _set_apart(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], lr_scale: float
+) -> None:
+    """Give parameters groups of their own, whose learning rate is so many times their old one."""
+    wanted = {id(parameter) for parameter in parameters}
+    for group in list(optimizer.param_groups):
+        apart = [p for p in group["params"] if id(p) in wanted]
+        if apart:
+            group["params"] = [p for p in group["params"] if id(p) not in wanted]
+            # timm's schedules multiply by it.
+            scale = group.get("lr_scale", 1.0) * lr_scale
+            options = {key: value for key, value in group.items() if key != "initial_lr"}
+            optimizer.add_param_group({**options, "params": apart, "lr_scale": scale})
+
+
 class Recipe(pl.LightningModule):
     """A Lightning module that holds a ``model`` and trains it with timm's optimisers.
 
@@ -46,6 +64,9 @@ class Recipe(pl.LightningModule):
         weight_decay: Weight decay; none on biases, norms, layer scale and beta.
         opt_args: Further arguments of timm's ``create_optimizer_v2``.
         layer_decay: Each layer's learning rate over that of the layer behind it; ``None`` for 1.
+        beta_lr: Learning rate of every beta over that of its layer; ``None`` for 1.
+        beta_bound: Hold every beta within this factor of its initial value (that of the initial
+            weights, if there are any); ``None`` lets it go where it will.
         sched: Name of a schedule of timm, stepped at every update.
         warmup_epochs: Epochs of linear warm-up.
         warmup_lr: Learning rate at the start of the warm-up.
@@ -58,7 +79,7 @@ class Recipe(pl.LightningModule):
 
     same_in_checkpoints: tuple[str, ...] = ()
     """The hyperparameters that a checkpoint must share with the config."""
-    same_to_resume: tuple[str, ...] = ("opt", "layer_decay")
+    same_to_resume: tuple[str, ...] = ("opt", "layer_decay", "beta_lr")
     """Those that the state of the optimiser depends on too."""
 
     def __init__(
@@ -69,6 +90,8 @@ class Recipe(pl.LightningModule):
         weight_decay: float = 0.05,
         opt_args: dict[str, Any] | None = None,
         layer_decay: float | None = None,
+        beta_lr: float | None = None,
+        beta_bound: float | None = None,
         sched: str = "cosine",
         warmup_epochs: int = 0,
         warmup_lr: float = 1e-6,
@@ -85,13 +108,28 @@ class Recipe(pl.LightningModule):
             raise InputError(
                 f"expected sched_args among {', '.join(SCHED_ARGS)} (got {', '.join(wrong)})"
             )
+        for name, value, least in (("beta_lr", beta_lr, 0), ("beta_bound", beta_bound, 1)):
+            if value is not None and not value >= least:
+                raise InputError(f"{name} must be at least {least} (got {value})")
         self.model: Any = None
+        self._bounds: BetaBounds | None = None
         self._accumulated: dict[str, Tensor] = {}
         # Means over items, as batches and the shares of devices may differ in size.
         self.losses = nn.ModuleDict(
             # A loss that is no number must show; torchmetrics' "disable" would drop the weights.
             {split: MeanMetric(nan_strategy=float("nan")) for split in ("val", "test")}
         )
+
+    def setup(self, stage: str) -> None:
+        """Note where every beta begins, before a training is taken up where it was."""
+        if stage == "fit" and self.hparams["beta_bound"] is not None:
+            self._bounds = BetaBounds(self.model, self.hparams["beta_bound"])
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Update, and hold every beta within its bounds."""
+        super().optimizer_step(*args, **kwargs)
+        if self._bounds is not None:
+            self._bounds.hold()
 
     def log_loss(self, split: str, loss: Tensor, size: int) -> None:
         """Log the mean loss of a batch of ``size`` items of the split ``val`` or ``test``."""
@@ -164,6 +202,8 @@ class Recipe(pl.LightningModule):
         if self.hparams["lr_batch_size"] is not None:
             scale = self.batch_size / self.hparams["lr_batch_size"]
         optimizer = self._optimizer(scale)
+        if self.hparams["beta_lr"] is not None:
+            _set_apart(optimizer, log_betas(self.model), self.hparams["beta_lr"])
         scheduler = self._scheduler(optimizer, scale, epoch, total)
         return {
             "optimizer": optimizer,

@@ -52,6 +52,22 @@ def test_edges_equal_the_modular_rule(graph):
 
 
 @given(graphs())
+def test_with_self_loops(graph):
+    looped = graph.with_self_loops()
+    assert looped.with_self_loops() is looped
+    assert looped.to("meta").self_loops
+    assert looped != graph
+    assert looped.num_edges == looped.edge_index.size(1) == graph.num_edges + graph.num_nodes
+    source, target = looped.edge_index
+    assert (target.bincount(minlength=graph.num_nodes) == looped.degree).all()
+    assert (target.diff() >= 0).all()
+    assert torch.equal(looped.edge_index[:, source != target], graph.edge_index)
+    twice = looped.repeated(2)
+    assert twice == AxialGraph(graph.size, graph.stride, 2 * graph.batch_size, self_loops=True)
+    assert "self_loops=True" in repr(looped)
+
+
+@given(graphs())
 def test_counts_and_order(graph):
     source, target = graph.edge_index
     assert graph.edge_index.shape == (2, graph.num_edges)

@@ -73,6 +73,18 @@ def test_the_contract(name, size, copies):
         assert name == "knn" or torch.equal(alone.edge_index, batch.edge_index)
 
 
+@pytest.mark.parametrize("name", sorted(set(graph_names()) - RANDOM))
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple), st.integers(1, 3))
+def test_node_features_on_lattices_are_joined_as_a_batch_is(name, size, copies):
+    batch = Batch.from_data_list(lattices(size, copies))
+    batch.x = torch.randn_like(batch.x)
+    constructor = make_graph(name)
+    edges = to_edge_list(constructor.on_lattice(batch.x, size)).edge_index
+    expected = constructor(batch).edge_index
+    assert edges.shape == expected.shape
+    assert name == "knn" or torch.equal(edges, expected)  # Of equally near ones any.
+
+
 @pytest.mark.parametrize("name", graph_names())
 def test_a_graph_without_nodes_has_no_edges(name):
     empty = Data(

@@ -5,10 +5,12 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.utils.flop_counter import FlopCounterMode
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
 from pyg_avig import CrossAttnConv, InputError
+from pyg_avig.graphs import graph_names
 from pyg_avig.models import AttentionViG
+from pyg_avig.ops import use_backend
 from pyg_avig.transforms import ImageToGraph
 
 FAMILY = timm.list_models(module="attention_vig")
@@ -92,6 +94,115 @@ def test_the_operator_is_cross_attn_conv_on_edges_too(nano, monkeypatch):
     assert torch.allclose(nano(images), expected, atol=1e-4, rtol=1e-4)
     assert [graph.size for graph in calls] == [(16, 16), (8, 8), (4, 4), (2, 2)]
     assert [graph.stride[0] for graph in calls] == [4, 2, 1, 1]
+
+
+def with_graph(graph, **kwargs):
+    args = {"num_classes": 10, "layer_scale": 1.0, "graph": graph, **kwargs}
+    return timm.create_model("attentionvig_nano", **args)
+
+
+def graph_args(name):
+    return {"graph": "axial"} if name == "degraded" else None
+
+
+@pytest.mark.parametrize("name", graph_names())
+@pytest.mark.parametrize("size", [(32, 32), (37, 51)], ids=str)
+def test_any_graph_constructor_joins_the_nodes(nano, name, size):
+    model = with_graph(name, graph_args=graph_args(name))
+    assert model.load_state_dict(nano.state_dict()).missing_keys == []
+    images = torch.randn(2, 3, *size)
+    calls = []
+    hooks = [
+        stage.blocks[-1].register_forward_hook(lambda *call: calls.append(call))
+        for stage in model.stages
+    ]
+    logits = model(images)
+    for hook in hooks:
+        hook.remove()
+    logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    model.eval()
+    assert len(calls) == 4
+    for module, (x,), _ in calls:
+        places = torch.cartesian_prod(*map(torch.arange, x.shape[2:])).float()
+        nodes = x.detach().movedim(1, -1).flatten(1, 2)
+        graphs = [Data(x=n, pos=places, lattice_size=tuple(x.shape[2:])) for n in nodes]
+        batch = module.graph(Batch.from_data_list(graphs))
+        expected = module.grapher(batch.x, batch.edge_index, size=x.shape[2:])
+        found = module(x.detach()).movedim(1, -1).flatten(0, 2)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_each_stage_has_a_graph_of_its_own():
+    kinds = ("dynamic_axial", "mobile_graph", "knn", "window")
+    model = with_graph(kinds, graph_args=(None, {"hop": 3}, {"k": 5}, {"side": 2}))
+    graphs = [stage.blocks[-1].graph for stage in model.stages]
+    assert [type(graph).__name__ for graph in graphs] == [
+        "DynamicAxialEdges",
+        "MobileGraphEdges",
+        "KNNEdges",
+        "WindowEdges",
+    ]
+    assert graphs[0].stride == 4
+    assert graphs[1].hop == 3
+    assert (graphs[2].k, graphs[2].of, graphs[2].cosine) == (5, "x", True)
+    assert graphs[3].side == 2
+    hops = [stage.blocks[-1].graph.hop for stage in with_graph("mobile_graph").stages]
+    assert hops == [4, 2, 1, 1]
+
+
+def test_the_dynamic_axial_graph_needs_no_edges():
+    model = with_graph("dynamic_axial").eval()
+    images = torch.randn(2, 3, 40, 32)
+    expected = model(images)
+    with use_backend("axial"):
+        torch.testing.assert_close(model(images), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["dynamic_axial", "window"])
+def test_graphs_in_compiled_and_exported_programs(name):
+    model = with_graph(name, channels=(8, 8, 8, 8), head_hidden_size=16).eval()
+    images = torch.randn(2, 3, 40, 32)
+    expected = model(images)
+    torch._dynamo.reset()
+    whole = name == "dynamic_axial"  # Other edges are found outside of a compiled graph.
+    compiled = torch.compile(model, fullgraph=whole, backend="aot_eager")
+    torch.testing.assert_close(compiled(images), expected, atol=1e-4, rtol=1e-4)
+    batch = ({0: torch.export.Dim("batch", min=2)},)
+    program = torch.export.export(model, (images,), dynamic_shapes=batch).module()
+    images = torch.randn(3, 3, 40, 32)
+    torch.testing.assert_close(program(images), model(images), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["neighborhood_attention", "window", "mobile_graph"])
+def test_edges_of_a_lattice_are_found_once_a_size(name, monkeypatch):
+    model = with_graph(name).eval()
+    images = torch.randn(2, 3, 32, 32)
+    expected = model(images)
+    for stage in model.stages:
+        monkeypatch.setattr(stage.blocks[-1].graph, "_joined", None)
+    assert torch.equal(model(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("graph", "args", "message"),
+    [
+        ("svga", None, r"graph must be one of \['axial', .*got 'svga'"),
+        (("axial", "knn"), None, r"graph must be str, or 4 of them, one a stage"),
+        (("axial", "knn", 3, "knn"), None, r"graph must be str, or 4 .* 3, 'knn'\)"),
+        ("window", {"k": 3}, "expected arguments of the graph 'window'"),
+        (
+            "window",
+            ({"side": 3}, 3, None, None),
+            "graph_args must be dict or NoneType, or 4 of them",
+        ),
+        ("window", {"side": 0}, "side must be a positive int"),
+    ],
+)
+def test_bad_graphs(graph, args, message):
+    with pytest.raises(InputError, match=message):
+        with_graph(graph, graph_args=args)
 
 
 def test_one_training_step_changes_every_parameter(nano):

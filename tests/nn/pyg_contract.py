@@ -32,7 +32,7 @@ from torch_geometric.nn import (
 )
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.typing import WITH_TORCH_SPARSE, SparseTensor
-from torch_geometric.utils import trim_to_layer
+from torch_geometric.utils import add_self_loops, remove_self_loops, trim_to_layer
 
 from pyg_avig import CrossAttnConv
 
@@ -199,6 +199,32 @@ def edge_attr_1d(make):
     close(conv(x1(), EDGES, attr), conv(x1(), EDGES, attr.view(-1, 1)))
 
 
+@row("`add_self_loops`: one a node, in place of those that are there; `fill_value`")
+def self_loops(make):
+    index = torch.cat([EDGES, torch.tensor([[1], [1]])], 1)
+    attr = torch.linspace(-1, 1, 3 * index.size(1)).view(-1, 3)
+    for fill_value in ("mean", 0.5):
+        options = {"edge_dim": 3, "fill_value": fill_value}
+        conv, plain = make(8, 4, add_self_loops=True, **options), make(8, 4, **options)
+        plain.load_state_dict(conv.state_dict())
+        looped = add_self_loops(*remove_self_loops(index, attr), fill_value, 4)
+        close(conv(x1(), index, attr), plain(x1(), *looped))
+
+
+@row("`root_weight=False`: a node without neighbours gives the bias")
+def root_weight(make):
+    with_it, without = (
+        make(8, 4, root_weight=root_weight)(x1(), EDGES)[3] for root_weight in (True, False)
+    )
+    differs(with_it, torch.zeros(4))
+    conv = make(8, 4, root_weight=False)
+    x = x1()
+    x[3] += 1
+    close(conv(x, EDGES)[3], conv(x1(), EDGES)[3])
+    differs(conv(x, EDGES)[2], conv(x1(), EDGES)[2])
+    assert without.shape == (4,)
+
+
 @row("`residual`")
 def residual(make):
     conv = make(8, 4, heads=2, residual=True)
@@ -307,7 +333,7 @@ def explain(make):
     before, without = conv(x1(), EDGES), conv(x1(), EDGES[:, :0])
     conv.explain = True
     conv._apply_sigmoid = False
-    conv._loop_mask = torch.ones(NUM_EDGES, dtype=torch.bool)
+    conv._loop_mask = EDGES[0] != EDGES[1]  # As PyG's explainers set it.
     conv._edge_mask = torch.ones(NUM_EDGES)
     close(conv(x1(), EDGES), before)
     conv._edge_mask = torch.zeros(NUM_EDGES)
@@ -606,8 +632,32 @@ def numpy_sizes(make):
     assert conv(x1(), EDGES).shape == (4, 8)
 
 
-def maker(cls):
-    if cls is AGNNConv:
+# Options that every row is to hold with too, and the rows that speak of something else then.
+OPTIONS = {
+    "add_self_loops": (
+        {"add_self_loops": True},
+        {
+            "dropout",  # No node is without neighbours.
+            "root_weight",
+            "weights",  # Those of self-loops are among them.
+            "weights_of_a_matrix",
+            "weights_of_a_sparse_tensor",
+            "hetero",  # PyG refuses self-loops between nodes of two kinds.
+            "hetero_explainer",
+            "hetero_conv",
+        },
+    ),
+    "root_weight": ({"root_weight": False}, set()),
+}
+
+
+def maker(cls, **options):
+    if options:
+
+        def make(*args, **kwargs):
+            return cls(*args, **{**options, **kwargs})
+
+    elif cls is AGNNConv:
 
         def make(in_channels, out_channels, **kwargs):
             if in_channels == -1 or isinstance(in_channels, tuple):

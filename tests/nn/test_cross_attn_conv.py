@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 from torch.func import functional_call
+from torch_geometric import EdgeIndex
+from torch_geometric.typing import SparseTensor
+from torch_geometric.utils import add_self_loops, remove_self_loops
 
 from pyg_avig import AxialGraph, CrossAttnConv, InputError, freeze_beta
-from pyg_avig.ops import cross_attention, use_backend
+from pyg_avig.ops import cross_attention, refusal, use_backend
 
 EDGES = torch.tensor([[0, 1, 2, 3, 3, 2], [0, 0, 1, 1, 0, 3]])
 LATTICE = AxialGraph((2, 3), (1, 2), batch_size=2)
@@ -668,3 +671,207 @@ def test_tracing_leaves_no_trace():
     assert torch.allclose(program.module()(x), 2 * expected, atol=1e-6)
     assert type(graph.edge_index) is torch.Tensor
     assert type(conv(x, graph)) is torch.Tensor
+
+
+# A self-loop of its own, and an edge that is there twice.
+LOOPY = torch.tensor([[0, 1, 2, 3, 3, 2, 1, 3], [0, 0, 1, 1, 0, 3, 1, 1]])
+SELF_LOOPS = [
+    {},
+    {"heads": 2, "affinity": "softmax", "root_weight": False},
+    {"normalize": True, "residual": True},
+]
+
+
+def with_loops(edges, num_nodes, features=None, fill_value=1.0):
+    """The graph that a layer with `add_self_loops` is to see, by PyG's own functions."""
+    return add_self_loops(*remove_self_loops(edges, features), fill_value, num_nodes)
+
+
+def looped_pair(in_channels, **options):
+    """A layer that adds self-loops, and one with the same weights that does not."""
+    conv = CrossAttnConv(in_channels, 4, add_self_loops=True, **options).double()
+    plain = CrossAttnConv(in_channels, 4, **options).double()
+    plain.load_state_dict(conv.state_dict())
+    return conv, plain
+
+
+def assert_same(conv, plain, x, graph, expected_graph, *edge_attr):
+    """Equal outputs and gradients, whatever road is taken."""
+    found = []
+    for layer, adjacency in ((conv, graph), (plain, expected_graph)):
+        leaf = x.clone().requires_grad_()
+        attr = edge_attr[layer is plain] if edge_attr else None
+        out = layer(leaf, adjacency, attr)
+        weighted = layer(leaf, adjacency, attr, return_attention_weights=True)[0]
+        gradients = torch.autograd.grad(out.square().sum(), [leaf, *layer.parameters()])
+        found.append([out, weighted, *gradients])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("options", SELF_LOOPS, ids=str)
+@pytest.mark.parametrize("backend", ["csr", "edge_list"])
+def test_self_loops_take_the_place_of_those_of_an_edge_list(options, backend):
+    conv, plain = looped_pair(5, **options)
+    x = torch.randn(4, 5).double()
+    expected, _ = with_loops(LOOPY, 4)
+    for graph in (LOOPY, LOOPY.int(), EdgeIndex(LOOPY, sparse_size=(4, 4))):
+        assert_same(conv, plain, x, graph, expected)
+    out, (edges, alpha) = conv(x, LOOPY, return_attention_weights=True)
+    assert torch.equal(edges, expected)
+    torch.testing.assert_close(alpha, plain(x, expected, return_attention_weights=True)[1][1])
+    if refusal(backend, LOOPY) is None:
+        with use_backend(backend):
+            torch.testing.assert_close(conv(x, LOOPY), out)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse (CS[CR] tensor support|invariant checks):UserWarning")
+@pytest.mark.parametrize(
+    "layout", ["coo", "csr", "csc", pytest.param("sparse_tensor", marks=pytest.mark.sparse)]
+)
+@pytest.mark.parametrize("edge_dim", [None, 1])
+def test_self_loops_of_a_sparse_matrix(layout, edge_dim):
+    conv, plain = looped_pair(5, heads=2, edge_dim=edge_dim)
+    x = torch.randn(4, 5).double()
+    edges, value = LOOPY[:, :-1], torch.randn(7).double()
+    if layout == "sparse_tensor":
+        matrix = SparseTensor.from_edge_index(edges, value, (4, 4)).t()
+    else:
+        matrix = torch.sparse_coo_tensor(edges.flip(0), value, (4, 4)).coalesce()
+        matrix = getattr(
+            matrix, {"csr": "to_sparse_csr", "csc": "to_sparse_csc"}.get(layout, "coalesce")
+        )()
+    looped, features = with_loops(edges, 4, value.view(-1, 1), "mean")
+    features = None if edge_dim is None else features
+    expected, (_, alpha) = plain(x, looped, features, return_attention_weights=True)
+    torch.testing.assert_close(conv(x, matrix), expected)
+    out, weights = conv(x, matrix, return_attention_weights=True)
+    torch.testing.assert_close(out, expected)
+    weighted = weights if layout == "sparse_tensor" else weights[0]
+    assert type(weighted) is type(matrix)
+    dense = torch.zeros(4, 4, 2).double()
+    dense[looped[1], looped[0]] = alpha
+    torch.testing.assert_close(weighted.to_dense(), dense)
+    if layout != "sparse_tensor":
+        assert weighted.layout == matrix.layout
+        torch.testing.assert_close(weighted.values(), weights[1])
+
+
+@pytest.mark.parametrize("options", SELF_LOOPS, ids=str)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 5))
+def test_self_loops_of_a_lattice(options, size, stride):
+    conv, plain = looped_pair(3, **options)
+    graph = AxialGraph(size, stride, batch_size=2)
+    x = torch.randn(graph.num_nodes, 3).double()
+    expected, _ = with_loops(graph.edge_index, graph.num_nodes)
+    torch.testing.assert_close(conv(x, graph), plain(x, expected))
+    out, (edges, alpha) = conv(x, graph, return_attention_weights=True)
+    torch.testing.assert_close(out, plain(x, expected))
+    assert torch.equal(edges, graph.with_self_loops().edge_index)
+    assert alpha.size(0) == edges.size(1)
+
+
+def test_a_lattice_with_self_loops_needs_no_edges():
+    conv, plain = looped_pair(3)
+    graph = AxialGraph((3, 4), (1, 2))
+    x = torch.randn(12, 3).double()
+    expected, _ = with_loops(graph.edge_index, 12)
+    with use_backend("axial"):
+        found = conv(x, graph)
+    torch.testing.assert_close(found, plain(x, expected))
+
+
+@pytest.mark.parametrize("fill_value", [0.5, torch.tensor([1.0, -2.0]), "mean", "max"], ids=str)
+@pytest.mark.parametrize("graph", [LOOPY, AxialGraph((2, 2))], ids=["edges", "lattice"])
+def test_features_of_self_loops(graph, fill_value):
+    conv, plain = looped_pair(5, edge_dim=2)
+    conv.fill_value = fill_value
+    edges = graph.edge_index if isinstance(graph, AxialGraph) else graph
+    x, features = torch.randn(4, 5).double(), torch.randn(edges.size(1), 2).double()
+    looped, filled = with_loops(edges, 4, features, fill_value)
+    assert_same(conv, plain, x, graph, looped, features, filled)
+
+
+def test_self_loops_of_a_bipartite_graph_join_the_nodes_that_are_both():
+    """As the seeds of a batch of sampled neighbours are, which come first among the sources."""
+    conv, plain = looped_pair((5, 5))
+    x, edges = torch.randn(4, 5).double(), torch.tensor([[0, 2, 3, 1], [0, 0, 1, 0]])
+    looped = torch.tensor([[2, 3, 1, 0, 1], [0, 1, 0, 0, 1]])
+    torch.testing.assert_close(conv((x, x[:2]), edges), plain((x, x[:2]), looped))
+    back, plain_back = looped_pair((5, 5), flow="target_to_source", edge_dim=1)
+    features = torch.randn(4, 1).double()
+    _, filled = with_loops(edges, 4, features, "mean")
+    filled = torch.cat([filled[:3], filled[3:5]])
+    torch.testing.assert_close(
+        back((x, x[:2]), edges.flip(0), features), plain_back((x, x[:2]), looped.flip(0), filled)
+    )
+
+
+@pytest.mark.parametrize("graph", [LOOPY, AxialGraph((2, 2))], ids=["edges", "lattice"])
+def test_self_loops_of_several_sets_of_features(graph):
+    conv, _ = looped_pair(5, heads=2)
+    x = torch.randn(3, 4, 5).double()
+    out, (edges, alpha) = conv(x, graph, return_attention_weights=True)
+    torch.testing.assert_close(conv(x, graph), out)
+    for b in range(3):
+        one, (same, weights) = conv(x[b], graph, return_attention_weights=True)
+        torch.testing.assert_close(out[b], one)
+        torch.testing.assert_close(alpha[b], weights)
+        assert torch.equal(edges, same)
+
+
+@pytest.mark.parametrize("options", [*SELF_LOOPS, {"edge_dim": 2}], ids=str)
+@pytest.mark.parametrize("shape", [(4, 5), (2, 4, 5)], ids=str)
+def test_recorded_programs_add_self_loops_without_looking(options, shape):
+    conv, _ = looped_pair(5, **options)
+    x = torch.randn(shape).double()
+    inputs = [LOOPY, torch.randn(8, 2).double()] if "edge_dim" in options else [LOOPY]
+    others = [LOOPY.flip(0, 1), *inputs[1:]]  # Another number of edges of a node with itself.
+    others[0][:, 0] = torch.tensor([2, 2])
+    torch._dynamo.reset()
+    compiled = torch.compile(conv, fullgraph=True, backend="aot_eager")
+    program = torch.export.export(conv.eval(), (x, *inputs)).module()
+    for args in (inputs, others):
+        torch.testing.assert_close(compiled(x, *args), conv(x, *args))
+        torch.testing.assert_close(program(x, *args), conv(x, *args))
+
+
+def test_a_recorded_program_adds_self_loops_with_features_to_a_lattice():
+    conv, _ = looped_pair(5, edge_dim=2)
+    graph = AxialGraph((2, 2))
+    x, features = torch.randn(4, 5).double(), torch.randn(8, 2).double()
+    torch._dynamo.reset()
+    compiled = torch.compile(conv, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, graph, features), conv(x, graph, features))
+
+
+def test_vmap_over_edges_adds_self_loops():
+    conv, _ = looped_pair(5)
+    x, several = (
+        torch.randn(4, 5).double(),
+        torch.stack([LOOPY, LOOPY.flip(0), LOOPY[:1].expand(2, -1)]),
+    )
+    mapped = torch.func.vmap(lambda edges: conv(x, edges))(several)
+    torch.testing.assert_close(mapped, torch.stack([conv(x, edges) for edges in several]))
+
+
+@pytest.mark.parametrize("options", [{}, {"heads": 3, "concat": False}, {"heads": 2}], ids=str)
+def test_without_root_weight_a_node_is_the_map_of_its_neighbours(options):
+    conv = CrossAttnConv((5, 6), 4, root_weight=False, **options)
+    lazy = CrossAttnConv((-1, -1), 4, root_weight=False, **options)
+    whole = CrossAttnConv((5, 6), 4, **options)
+    own = whole.lin_update.in_channels - conv.lin_update.in_channels
+    assert own == 6
+    state = {
+        **conv.state_dict(),
+        "lin_update.weight": torch.cat(
+            [torch.zeros(conv.lin_update.out_channels, own), conv.lin_update.weight], 1
+        ),
+    }
+    whole.load_state_dict(state)
+    x, edges = (torch.randn(4, 5), torch.randn(3, 6)), torch.tensor([[0, 1, 2, 3], [0, 0, 1, 1]])
+    lazy(x, edges)
+    lazy.load_state_dict(conv.state_dict())
+    for layer in (conv, lazy):
+        torch.testing.assert_close(layer(x, edges), whole(x, edges))
+    torch.testing.assert_close(conv((x[0], x[1].to_sparse()), edges), whole(x, edges))

@@ -3,21 +3,42 @@ from pathlib import Path
 import pytest
 import torch
 import torch_geometric
-from nn.pyg_contract import LAYERS, ROWS, maker, table
+from nn.pyg_contract import LAYERS, OPTIONS, ROWS, maker, table
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.filterwarnings("ignore:Sparse (CS[CR] tensor support|invariant checks):UserWarning")
-@pytest.mark.parametrize(
-    "name",
-    [
+def rows(but=()):
+    return [
         pytest.param(name, marks=pytest.mark.sparse if needs else ())
         for name, (_, _, needs) in ROWS.items()
-    ],
-)
+        if name not in but
+    ]
+
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:Sparse (CS[CR] tensor support|invariant checks):UserWarning"
+    ),
+]
+
+
+@pytest.mark.parametrize("name", rows())
 def test_cross_attn_conv_keeps_the_row(name):
     torch.manual_seed(0)
     ROWS[name][1](maker(LAYERS[0]))
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        pytest.param(option, *row.values, marks=row.marks)
+        for option, (_, others) in OPTIONS.items()
+        for row in rows(others)
+    ],
+)
+def test_and_with_its_options(option, name):
+    torch.manual_seed(0)
+    ROWS[name][1](maker(LAYERS[0], **OPTIONS[option][0]))
 
 
 def by_row(lines):

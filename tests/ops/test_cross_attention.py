@@ -96,7 +96,8 @@ def test_edge_lists_equal_the_equations(backend, affinity, num_targets, num_sour
 def test_every_backend_equals_the_edge_list_on_lattices(affinity, data):
     size = tuple(data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=3)))
     stride = tuple(data.draw(st.integers(1, 7)) for _ in size)
-    graph = AxialGraph(size, stride, data.draw(st.integers(1, 2)))
+    loops = data.draw(st.booleans())
+    graph = AxialGraph(size, stride, data.draw(st.integers(1, 2)), self_loops=loops)
     inputs = [
         x.requires_grad_() for x in (*random_input(graph.num_nodes, graph.num_nodes), BETA.clone())
     ]

@@ -38,6 +38,48 @@ def test_the_schedule_warms_up_and_comes_down(trained):
     assert rates[4] == pytest.approx(hparams["min_lr"])
 
 
+def betas(model):
+    return torch.cat([p.detach() for name, p in model.named_parameters() if "log_beta" in name])
+
+
+@pytest.mark.parametrize(
+    "more", [(), ("--model.layer_decay=0.5",), ("--model.opt=lookahead_adamw",)]
+)
+def test_beta_has_a_learning_rate_of_its_own(tmp_path, more):
+    cli = CLI(["fit", *options(tmp_path, *more, "--model.beta_lr=0.25")])
+    plain = CLI(["fit", *options(tmp_path, *more)])
+    rates = []
+    for run in (cli, plain):
+        names = {id(p): name for name, p in run.model.model.named_parameters()}
+        groups = run.trainer.optimizers[0].param_groups
+        rates.append({names[id(p)]: group["lr"] for group in groups for p in group["params"]})
+    assert rates[0].keys() == rates[1].keys()
+    for name, rate in rates[0].items():
+        share = 0.25 if name.endswith("log_beta") else 1.0
+        assert rate == pytest.approx(share * rates[1][name])
+
+
+def test_beta_is_held_within_its_bounds_also_when_resumed(tmp_path):
+    fast = [
+        "--model.lr=0.5",
+        "--model.opt=sgd",
+        "--model.sched=constant",
+        "--model.warmup_epochs=0",
+    ]
+    fast += ["--model.model_args={channels: [8, 8, 8, 8], head_hidden_size: 16, layer_scale: 1.0}"]
+    free = CLI(["fit", *options(tmp_path / "free", *fast)])
+    assert betas(free.model).abs().max() > 0.01
+    bound = [*fast, "--model.beta_bound=1.01"]
+    first = CLI(["fit", *options(tmp_path / "a", *bound, "--trainer.max_epochs=1")])
+    limit = torch.tensor(1.01).log()
+    reached = betas(first.model).abs().max()
+    torch.testing.assert_close(reached, limit, atol=1e-6, rtol=0)
+    resumed = [*bound, "--ckpt_path", str(last_checkpoint(tmp_path / "a"))]
+    second = CLI(["fit", *options(tmp_path / "b", *resumed)])
+    # Its bounds are around where the first training began, not around what it reached.
+    assert betas(second.model).abs().max() <= limit + 1e-6
+
+
 def test_a_loaded_checkpoint_gives_the_same_metrics(trained, checkpoint):
     direct = trained.trainer.test(trained.model, trained.datamodule, verbose=False)
     last = checkpoint.replace("best", "last")
@@ -61,6 +103,8 @@ def test_unknown_model_names_the_known():
     ("options", "message"),
     [
         ({"opt": "foo"}, "opt must be an optimiser of timm .got 'foo'"),
+        ({"beta_lr": -1.0}, "beta_lr must be at least 0 .got -1.0"),
+        ({"beta_bound": 0.5}, "beta_bound must be at least 1 .got 0.5"),
         ({"sched": "foo"}, "sched must be one of cosine.*got 'foo'"),
         ({"model_args": {"foo": 1}}, "model_args as arguments of attentionvig_nano.*foo"),
         ({"name": "resnet18", "distillation": {}}, "two classifiers, .* .got resnet18"),

@@ -52,6 +52,7 @@ class FashionMNIST(ImageGraphDataModule):
         num_workers: See :class:`ImageGraphDataModule`.
         augmentation: See :class:`ImageGraphDataModule`.
         limit: Keep this many images of each split, for a quick trial.
+        only: Names of the classes to keep, such as half of them for pretraining; ``None`` for all.
     """
 
     channels = 1
@@ -68,9 +69,13 @@ class FashionMNIST(ImageGraphDataModule):
         num_workers: int = 0,
         augmentation: dict[str, Any] | None = None,
         limit: int | None = None,
+        only: list[str] | None = None,
     ) -> None:
         super().__init__(image_size, batch_size, num_workers, augmentation)
-        self.classes = list(CLASSES)
+        unknown = sorted(set(only or ()) - set(CLASSES))
+        if unknown or (only is not None and len(set(only)) < 2):
+            raise InputError(f"only must name two or more of {', '.join(CLASSES)} (got {only})")
+        self.classes = [name for name in CLASSES if only is None or name in only]
         self.root = root
         self.download = download
         self.limit = limit
@@ -90,11 +95,13 @@ class FashionMNIST(ImageGraphDataModule):
                     f"{folder}: expected images (N, H, W) and as many labels "
                     f"(got {images.shape} and {labels.shape})"
                 )
-            if labels.max(initial=0) >= len(self.classes):
+            if labels.max(initial=0) >= len(CLASSES):
                 raise InputError(
-                    f"{folder}: expected labels below {len(self.classes)} (got {labels.max()})"
+                    f"{folder}: expected labels below {len(CLASSES)} (got {labels.max()})"
                 )
-            arrays[split] = images, labels
+            kept = [CLASSES.index(name) for name in self.classes]
+            among = np.isin(labels, kept)
+            arrays[split] = images[among], np.searchsorted(kept, labels[among])
         images, labels = arrays["train"]
         order = np.random.default_rng(0).permutation(len(images))
         num_val = min(self.num_val, len(images) // 5)

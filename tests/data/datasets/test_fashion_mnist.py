@@ -50,6 +50,25 @@ def test_reads_every_layout(root):
     assert not train & val
 
 
+@pytest.mark.parametrize("root", ["plain"], indirect=True)
+def test_some_of_the_classes(root):
+    whole, some = FashionMNIST(root=str(root)), FashionMNIST(root=str(root), only=["Bag", "Dress"])
+    assert some.classes == ["Dress", "Bag"]
+    for data in (whole, some):
+        data.setup()
+    images = {"all": [], "some": []}
+    for name, data in (("all", whole), ("some", some)):
+        for split in data.splits.values():
+            images[name] += [
+                (pixels.tobytes(), data.classes[label])
+                for pixels, label in zip(split.pixels, split.labels, strict=True)
+            ]
+    assert sorted(images["some"]) == sorted(i for i in images["all"] if i[1] in some.classes)
+    for only in (["Bag", "Hat"], ["Bag"]):
+        with pytest.raises(InputError, match="only must name two or more of T-shirt/top"):
+            FashionMNIST(root=str(root), only=only)
+
+
 def test_a_missing_root_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere.*dataset-fashion-mnist"):
         FashionMNIST(root=str(tmp_path / "nowhere")).prepare_data()
