@@ -1,6 +1,7 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
-NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy, dense, small_graphs or large_graphs.
+NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy, dense, small_graphs or
+large_graphs.
 """
 
 from __future__ import annotations
