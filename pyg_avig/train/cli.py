@@ -25,6 +25,7 @@ from pyg_avig.train.checkpoint import (
     load_weights,
     read_checkpoint,
 )
+from pyg_avig.train.explore import explore_arguments, explore_images
 from pyg_avig.train.interruption import LastCheckpoint, Stopped
 from pyg_avig.train.predict import predict_images
 from pyg_avig.train.recipe import Recipe
@@ -38,6 +39,7 @@ _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
   pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or model.safetensors)
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out FOLDER  (objects, pixels)
+  pyg-avig explore  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out PAGE.html
 
 `pyg-avig fit --help`, `fit --model.help=ImageClassifier` and `fit --data.help=Images` list every
 field; RUN is the folder of a run, such as runs/digits-nano/version_0.
@@ -256,6 +258,8 @@ def _run(args: list[str] | None) -> int:
     status = 0
     if words[:1] == ["predict"]:
         status = predict(**_predict_arguments(words[1:]))
+    elif words[:1] == ["explore"]:
+        status = explore_images(**explore_arguments(words[1:]))
     elif words[:1] == ["export"]:
         export_checkpoint(**_export_arguments(words[1:]))
     else:
