@@ -222,7 +222,12 @@ function colourOf(colouring) {
   const { values, classes } = colouring;
   if (classes !== null) return (node) => CLASS_COLOURS[values[node] % CLASS_COLOURS.length];
   const [low, high] = d3.extent(values).map(Number);
-  return (node) => d3.interpolateCividis(high > low ? (values[node] - low) / (high - low) : 0.5);
+  return (node) => numberColour(high > low ? (values[node] - low) / (high - low) : 0.5);
+}
+
+/** Without the ends, which black and white paper swallow. @param {number} share */
+function numberColour(share) {
+  return d3.interpolateCividis(0.12 + 0.83 * share);
 }
 
 /** Black or white, whichever is read more easily on a colour. @param {string} colour */

@@ -1,7 +1,7 @@
 // @ts-check
 "use strict";
 
-const HISTOGRAM = { width: 260, height: 84, left: 6, right: 6, top: 6, bottom: 20 };
+const HISTOGRAM = { width: 260, height: 84, left: 12, right: 12, top: 6, bottom: 20 };
 
 /** The weights of a layer, in the colours that stand for them. */
 class Histogram {

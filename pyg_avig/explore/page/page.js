@@ -217,8 +217,8 @@ class Page {
     } else if (colouring) {
       const [low, high] = d3.extent(colouring.values).map(Number);
       entries = [
-        [low.toPrecision(3), d3.interpolateCividis(0)],
-        [high.toPrecision(3), d3.interpolateCividis(1)],
+        [low.toPrecision(3), numberColour(0)],
+        [high.toPrecision(3), numberColour(1)],
       ];
     }
     d3.select("#legend")

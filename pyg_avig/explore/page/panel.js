@@ -28,7 +28,8 @@ class Panel {
     const where = this.stage.size === null
       ? `${this.stage.numNodes} nodes`
       : `${this.stage.size.join(" × ")} nodes`;
-    caption.append("h2").text(this.stage.name).append("small").text(where);
+    const name = block === null ? this.stage.name : `${this.stage.name}, block ${block + 1}`;
+    caption.append("h2").text(name).append("small").text(where);
     const controls = caption.append("div").attr("class", "controls");
     this.blocks = controls.append("span").attr("class", "choice blocks");
     this.heads = controls.append("span").attr("class", "choice heads");
@@ -169,7 +170,8 @@ class Panel {
 
   drawControls() {
     const { page, stage, layer, s } = this;
-    const blocks = this.fixed === null ? d3.range(stage.layers.length) : [this.fixed];
+    const several = this.fixed === null && stage.layers.length > 1;
+    const blocks = several ? d3.range(stage.layers.length) : [];
     choose(this.blocks, "block", blocks, this.block, (b) => String(b + 1), (b) =>
       page.set({ block: page.state.block.with(s, b) }));
     const heads = layer.heads === 1 ? [] : [MEAN, ...d3.range(layer.heads)];
@@ -196,8 +198,8 @@ class Panel {
     const [low, high] = d3.extent(shown, (link) => link.weight).map((w) => Number(w).toFixed(2));
     const weights = shown.length === 0 ? "" : `, weights ${low} to ${high}`;
     const said = scene.back
-      ? `${number} attend to ${name}${weights}`
-      : `${name} attends to ${number}${weights}`;
+      ? `to ${name} attend ${number} nodes${weights}`
+      : `${name} attends to ${number} nodes${weights}`;
     return `${said}; ${this.underPointer(scene) ?? beta}`;
   }
 
@@ -227,7 +229,6 @@ function choose(root, title, options, chosen, label, choose) {
     .attr("type", "button")
     .attr("aria-label", (option) => `${title} ${label(option)}`)
     .attr("aria-pressed", (option) => String(option === chosen))
-    .property("disabled", options.length === 1)
     .text(label)
     .on("click", (_, option) => choose(option));
 }
