@@ -102,6 +102,10 @@ def colourings(
     """What nodes can be coloured by: their predicted class, their own, a feature."""
     found = []
     nodes = layout.nodes
+    if layout.symbols is not None:
+        kinds = sorted(set(layout.symbols))
+        indices = torch.tensor([kinds.index(symbol) for symbol in layout.symbols])
+        found.append(_classes("element", indices, kinds))
     if logits is not None and logits.size(1) > 1:
         found.append(_classes("predicted class", logits[nodes].argmax(1), classes))
     elif logits is not None:
@@ -109,10 +113,10 @@ def colourings(
     y = data.get("y")
     if isinstance(y, Tensor) and y.dim() == 1 and len(y) == data.num_nodes > 1:
         labels = y[nodes]
-        own = _numbers if y.is_floating_point() else _classes
-        found.append(
-            own("label", labels) if own is _numbers else _classes("label", labels, classes)
-        )
+        numbers = y.is_floating_point()
+        found.append(_numbers("label", labels) if numbers else _classes("label", labels, classes))
+    if layout.positions.size(1) == 3:
+        found.append(_numbers("height", layout.positions[:, 1]))
     if isinstance(data.get("x"), Tensor) and data.x.dim() == 2:
         columns = data.x[nodes].detach().float()
         # What is the same everywhere tells nothing; of many features, those that vary most.

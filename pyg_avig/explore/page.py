@@ -329,4 +329,4 @@ def _within(layer: Attention, nodes: Tensor, number: int) -> Attention:
 
 
 def _file(name: str) -> str:
-    return resources.files("pyg_avig.explore").joinpath("page", name).read_text(encoding="utf-8")
+    return (resources.files("pyg_avig.explore") / "page" / name).read_text(encoding="utf-8")

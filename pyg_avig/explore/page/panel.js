@@ -28,7 +28,9 @@ class Panel {
     const where = this.stage.size === null
       ? `${this.stage.numNodes} nodes`
       : `${this.stage.size.join(" × ")} nodes`;
-    const name = block === null ? this.stage.name : `${this.stage.name}, block ${block + 1}`;
+    const number = block === null ? [] : [`block ${block + 1}`];
+    const named = block === null || item.stages.length > 1 ? [this.stage.name] : [];
+    const name = [...named, ...number].join(", ");
     caption.append("h2").text(name).append("small").text(where);
     const controls = caption.append("div").attr("class", "controls");
     this.blocks = controls.append("span").attr("class", "choice blocks");
@@ -198,7 +200,7 @@ class Panel {
     const [low, high] = d3.extent(shown, (link) => link.weight).map((w) => Number(w).toFixed(2));
     const weights = shown.length === 0 ? "" : `, weights ${low} to ${high}`;
     const said = scene.back
-      ? `to ${name} attend ${number} nodes${weights}`
+      ? `${name} is attended to by ${number} nodes${weights}`
       : `${name} attends to ${number} nodes${weights}`;
     return `${said}; ${this.underPointer(scene) ?? beta}`;
   }
