@@ -23,7 +23,7 @@ help:
 	@echo "make test-sparse    build torch-scatter and torch-sparse, run the tests that need them"
 	@echo "make test-sdist     build the source distribution, run the quick tests inside it"
 	@echo "make test-oldest    install the lowest versions that pyproject.toml allows into $(OLDEST), run all tests there"
-	@echo "make lint           set up, run ruff and mypy"
+	@echo "make lint           set up, run ruff and mypy, and TypeScript on the page's scripts where npm is"
 	@echo "make clean          remove the virtual environments, the caches and what was built"
 
 demo: $(INSTALLED)
@@ -71,6 +71,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	tools/lint_scripts $(VENV)/typescript
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -42,7 +42,7 @@ def test_image_graph_gatv2():
 @pytest.mark.slow
 def test_digits_demo(tmp_path, capsys):
     files = load("digits_demo").main(options(tmp_path)[1:])
-    assert set(files) == {"checkpoint", "metrics", "picture"}
+    assert set(files) == {"checkpoint", "metrics", "picture", "page"}
     assert all(path.stat().st_size > 0 for path in files.values())
     assert "state_dict" in torch.load(files["checkpoint"], weights_only=True)
     printed = capsys.readouterr().out
