@@ -1,6 +1,6 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
-NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy or dense.
+NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy, dense or attention.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from jsonargparse import auto_cli
 
 from benchmarks import accuracy as accuracy_module
+from benchmarks import attention as attention_module
 from benchmarks import dense as dense_module
 from benchmarks import growth as growth_module
 from benchmarks import loader as loader_module
@@ -221,6 +222,24 @@ def dense(
     print(f"\nwritten: {save(f'dense-{name}', where, rows)}")
 
 
+def attention(domain: str = "digits", number: int = 5, threads: int = 2) -> None:
+    """Does attention say anything? Predictions as edges go, by weight, gradient and chance.
+
+    Args:
+        domain: digits or freesolv.
+        number: Number of seeds.
+        threads: CPU threads.
+    """
+    where = _begin("cpu", threads)
+    # What is run comes from the config alone.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    rows = attention_module.attention(domain, number)
+    print(f"\nChange of the {attention_module.DOMAINS[domain][1]}")
+    print("\n".join(["", *attention_module.report(rows)]))
+    print(f"\nwritten: {save(f'attention-{domain}', where, rows)}")
+
+
 def _begin(device: str, threads: int) -> torch.device:
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -243,6 +262,7 @@ if __name__ == "__main__":
                 "seeds": seeds,
                 "accuracy": accuracy,
                 "dense": dense,
+                "attention": attention,
             },
             as_positional=False,
         )

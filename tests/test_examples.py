@@ -77,6 +77,16 @@ def test_read_attention():
     assert all(within > between for within, between in means.values())
 
 
+@pytest.mark.slow
+def test_explainers():
+    pytest.importorskip("captum")
+    scores = load("explainers").main(epochs=200, nodes=6)
+    assert len(scores) == 4
+    assert all(0 <= value <= 1 for found in scores.values() for value in found.values())
+    # Without the six edges that matter most nearly every prediction changes.
+    assert scores["CaptumExplainer"]["fidelity+"] > scores["random"]["fidelity+"]
+
+
 def test_draw_lattice(tmp_path):
     facts = load("draw_lattice").main(str(tmp_path / "lattice.png"))
     # Two residue classes an axis; within one, a step along each axis reaches every node.
