@@ -441,3 +441,13 @@ def test_a_neighbourhood_begins_at_its_middle(opened, of_neighbourhood):
     page.select_option("#colouring", label="label")
     settle(page)
     assert page.locator("#legend li").all_text_contents() == ["a", "b", "c"]
+
+
+def test_a_stage_without_edges_shows_none(opened, folder):
+    model = nano(graph_strides=(4, 2, 1, 2))  # Nothing is two steps away on 2 x 2 nodes.
+    page = opened(explore(model, images(1), folder / "alone.html"))
+    click(page, 3, 0.2, 0.2)
+    assert "(0, 0) attends to 0 nodes" in page.locator(".readout").nth(3).text_content()
+    assert page.locator(".panel").nth(3).locator(".neighbour").count() == 0
+    page.locator("#heat").check()
+    settle(page)

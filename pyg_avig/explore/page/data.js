@@ -32,6 +32,13 @@ function bytesOf(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }
 
+/** The least and largest value; of none, 0 and 0. @param {Iterable<number>} values
+ * @returns {[number, number]} */
+function extentOf(values) {
+  const [low, high] = d3.extent(values);
+  return [low ?? 0, high ?? 0];
+}
+
 /** Edges by their targets: those of node i are start[i] to start[i + 1]. */
 class Edges {
   /** @param {EdgesRecord} record */

@@ -184,7 +184,7 @@ class GraphView {
     const { at } = this;
     const { source, target } = scene.layer.edges;
     const BINS = 12;
-    const [low, high] = d3.extent(scene.weights).map(Number);
+    const [low, high] = extentOf(scene.weights);
     const paths = Array.from({ length: BINS }, () => /** @type {string[]} */ ([]));
     for (let e = 0; e < source.length; e++) {
       if (scene.weights[e] < scene.threshold) continue;
@@ -221,7 +221,7 @@ class GraphView {
 function colourOf(colouring) {
   const { values, classes } = colouring;
   if (classes !== null) return (node) => CLASS_COLOURS[values[node] % CLASS_COLOURS.length];
-  const [low, high] = d3.extent(values).map(Number);
+  const [low, high] = extentOf(values);
   return (node) => numberColour(high > low ? (values[node] - low) / (high - low) : 0.5);
 }
 

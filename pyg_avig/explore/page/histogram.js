@@ -52,7 +52,7 @@ class Histogram {
     const cuts = scene.threshold > span[0];
     this.line.attr("x1", cut).attr("x2", cut).style("display", cuts ? "inline" : "none");
     this.hidden.attr("x", left).attr("width", cuts ? cut - left : 0);
-    const [low, high] = d3.extent(scene.weights).map(Number);
+    const [low, high] = extentOf(scene.weights);
     this.svg.attr("aria-label",
       `Histogram of ${scene.weights.length} weights, ${low.toFixed(3)} to ${high.toFixed(3)}`);
   }

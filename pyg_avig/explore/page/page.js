@@ -79,6 +79,8 @@ class Page {
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     d3.select(document).on("keydown", (event) => {
+      // In a list, letters choose an entry.
+      if (event.target instanceof HTMLSelectElement) return;
       if (event.ctrlKey || event.altKey || event.metaKey) return;
       if (event.key === "Escape") this.set({ pin: null, hover: null, previous: null, back: false });
       else if (event.key === "b") this.set({ back: !this.state.back, previous: null });
@@ -215,7 +217,7 @@ class Page {
         ]))
         .filter((_, i) => used.has(i));
     } else if (colouring) {
-      const [low, high] = d3.extent(colouring.values).map(Number);
+      const [low, high] = extentOf(colouring.values);
       entries = [
         [low.toPrecision(3), numberColour(0)],
         [high.toPrecision(3), numberColour(1)],

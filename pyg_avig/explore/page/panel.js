@@ -121,7 +121,7 @@ class Panel {
 
   /** The span of values that the colours stand for. @returns {[number, number]} */
   span() {
-    const [low, high] = d3.extent(this.layer.weights(this.head)).map(Number);
+    const [low, high] = extentOf(this.layer.weights(this.head));
     if (this.page.state.wholeSpan) return [Math.min(0, low), Math.max(1, high)];
     return high > low ? [low, high] : [low - 0.05, high + 0.05];
   }
@@ -186,10 +186,10 @@ class Panel {
   describe(scene) {
     const { item, stage, layer, head } = this;
     const betas = head === MEAN ? layer.beta : [layer.beta[head]];
-    const [least, most] = d3.extent(betas).map((beta) => Number(beta).toPrecision(3));
+    const [least, most] = extentOf(betas).map((beta) => beta.toPrecision(3));
     const beta = `${layer.affinity}, β = ${least === most ? least : `${least} to ${most}`}`;
     if (scene.focus === null) {
-      const [low, high] = d3.extent(scene.weights).map((weight) => Number(weight).toFixed(2));
+      const [low, high] = extentOf(scene.weights).map((weight) => weight.toFixed(2));
       return `${scene.weights.length} weights, ${low} to ${high}; ${beta}`;
     }
     const name = item.label(stage, scene.focus);
@@ -197,7 +197,7 @@ class Panel {
     const number = shown.length === scene.links.length
       ? String(shown.length)
       : `${shown.length} of ${scene.links.length}`;
-    const [low, high] = d3.extent(shown, (link) => link.weight).map((w) => Number(w).toFixed(2));
+    const [low, high] = extentOf(shown.map((link) => link.weight)).map((w) => w.toFixed(2));
     const weights = shown.length === 0 ? "" : `, weights ${low} to ${high}`;
     const said = scene.back
       ? `${name} is attended to by ${number} nodes${weights}`
