@@ -38,10 +38,11 @@ def main(options: Sequence[str] = ()) -> dict[str, Path]:
     picture = folder / "neighbor_weights.png"
     neighbor_weights(classifier.model, images, (height // 2, width // 2), picture)
 
-    page = explore(
+    page = folder / "explore.html"
+    explore(
         classifier.model,
         images,
-        folder / "explore.html",
+        page,
         classes=classifier.hparams["classes"],
         names=[f"a {label}" for label in batch.y[:3].tolist()],
         mean=digits.mean,

@@ -49,7 +49,7 @@ def explore(
     node: int | None = None,
     hops: int = 2,
     title: str | None = None,
-) -> Path:
+) -> None:
     r"""Write a page on which one sees what each node of images or graphs attends to.
 
     One HTML file, without a server or network: every stage, block and head of the model's
@@ -80,9 +80,6 @@ def explore(
         hops: Its size.
         title: Of the page; by default the model's class.
 
-    Returns:
-        The path.
-
     Raises:
         InputError: If the model has no such layer, cannot take an input, or a graph is too large to
             be drawn.
@@ -104,14 +101,13 @@ def explore(
                 item = _image_item(model, one, graph_images(one)[0], table, classes, mean, std)
             else:
                 item = _graph_item(model, one, table, classes, node, hops)
-        except (RuntimeError, TypeError, IndexError) as error:
+        except (RuntimeError, TypeError, AttributeError, IndexError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"{name}: expected an image or graph that the model takes ({reason})"
             ) from error
         items.append({"name": name, **item})
     write_page(path, title or type(model).__name__, items, table)
-    return Path(path)
 
 
 def write_page(path: str | Path, title: str, items: list[dict[str, Any]], table: EdgeTable) -> None:

@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from pyg_avig import CrossAttnConv
 from pyg_avig.graphs import KNNEdges
 from pyg_avig.models import ViG
+from pyg_avig.viz import explore
 
 
 def nano(**kwargs):
@@ -52,6 +53,11 @@ def ring(nodes=30, features=4):
     edges = torch.cat([torch.stack([i, (i + 1) % nodes]), torch.stack([(i + 1) % nodes, i])], 1)
     x = torch.randn(nodes, features, generator=torch.Generator().manual_seed(0))
     return Data(x=x, edge_index=edges, y=i % 3)
+
+
+def page_of(model, inputs, path, **options):
+    explore(model, inputs, path, **options)
+    return path
 
 
 def content(path):

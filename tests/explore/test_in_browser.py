@@ -5,12 +5,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from explore.pages import NodeModel, cloud, cloud_model, images, nano, ring
+from explore.pages import NodeModel, cloud, cloud_model, images, nano, page_of, ring
 
 from pyg_avig import AxialGraph, attention_weights
 from pyg_avig.data.datasets.molecules import molecule_graph
 from pyg_avig.models import ViG
-from pyg_avig.viz import explore
 
 pytestmark = pytest.mark.browser
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -58,25 +57,25 @@ def folder(tmp_path_factory):
 def of_images(folder):
     """Three images, and two blocks of two heads in the first stage."""
     model = nano(grapher_depths=(2, 1, 1, 1), heads=(2, 1, 1, 1))
-    return model, explore(model, images(), folder / "images.html", names=["a", "b", "c"])
+    return model, page_of(model, images(), folder / "images.html", names=["a", "b", "c"])
 
 
 @pytest.fixture(scope="module")
 def of_molecules(folder):
     molecules = [molecule_graph(smiles) for smiles in ("CC(=O)Oc1ccccc1C(=O)O", "CCO")]
     model = ViG(molecules[0].num_features, 1, channels=8, num_blocks=2)
-    return explore(model, molecules, folder / "molecules.html")
+    return page_of(model, molecules, folder / "molecules.html")
 
 
 @pytest.fixture(scope="module")
 def of_cloud(folder):
-    return explore(cloud_model(), cloud(), folder / "cloud.html", classes=list("abcd"))
+    return page_of(cloud_model(), cloud(), folder / "cloud.html", classes=list("abcd"))
 
 
 @pytest.fixture(scope="module")
 def of_neighbourhood(folder):
     model = NodeModel()
-    return explore(model, ring(500), folder / "ring.html", node=7, hops=2, classes=list("abc"))
+    return page_of(model, ring(500), folder / "ring.html", node=7, hops=2, classes=list("abc"))
 
 
 def at(page, panel, x, y):
@@ -249,7 +248,7 @@ def test_rollout_is_that_of_its_formula(opened, of_images):
 
 def test_rollout_of_weights_that_sum_to_one_is_abnar_and_zuidemas(opened, folder):
     model = nano(affinity="softmax")
-    page = opened(explore(model, images(1), folder / "softmax.html"))
+    page = opened(page_of(model, images(1), folder / "softmax.html"))
     found = page.evaluate(
         """() => {
           const share = new Float64Array(256); share[100] = 1;
@@ -445,7 +444,7 @@ def test_a_neighbourhood_begins_at_its_middle(opened, of_neighbourhood):
 
 def test_a_stage_without_edges_shows_none(opened, folder):
     model = nano(graph_strides=(4, 2, 1, 2))  # Nothing is two steps away on 2 x 2 nodes.
-    page = opened(explore(model, images(1), folder / "alone.html"))
+    page = opened(page_of(model, images(1), folder / "alone.html"))
     click(page, 3, 0.2, 0.2)
     assert "(0, 0) attends to 0 nodes" in page.locator(".readout").nth(3).text_content()
     assert page.locator(".panel").nth(3).locator(".neighbour").count() == 0

@@ -5,19 +5,28 @@ import numpy as np
 import pytest
 import timm
 import torch
-from explore.pages import NodeModel, cloud, cloud_model, content, images, nano, numbers, ring
+from explore.pages import (
+    NodeModel,
+    cloud,
+    cloud_model,
+    content,
+    images,
+    nano,
+    numbers,
+    page_of,
+    ring,
+)
 from torch_geometric.data import Batch, Data
 
 from pyg_avig import CrossAttnConv, InputError, attention_weights
 from pyg_avig.data.datasets.molecules import molecule_graph
 from pyg_avig.models import ViG
 from pyg_avig.transforms import ImageToGraph
-from pyg_avig.viz import explore
 
 
 def test_a_page_holds_every_weight_of_every_stage_block_and_head(tmp_path):
     model, image = nano(heads=(1, 2, 2, 4)), images(1)
-    page = content(explore(model, image, tmp_path / "a.html"))
+    page = content(page_of(model, image, tmp_path / "a.html"))
     expected = attention_weights(model, image)
     (item,) = page["items"]
     layers = {layer["name"]: layer for stage in item["stages"] for layer in stage["layers"]}
@@ -40,15 +49,15 @@ def test_a_page_holds_every_weight_of_every_stage_block_and_head(tmp_path):
 def test_the_prediction_is_the_models(tmp_path):
     model, image = nano(), images(1)
     classes = [f"class {i}" for i in range(10)]
-    (item,) = content(explore(model, image, tmp_path / "a.html", classes=classes))["items"]
+    (item,) = content(page_of(model, image, tmp_path / "a.html", classes=classes))["items"]
     best = model(image)[0].softmax(-1).topk(5)
     assert [name for name, _ in item["top"]] == [classes[i] for i in best.indices]
     assert [p for _, p in item["top"]] == pytest.approx(best.values.tolist(), abs=1e-4)
 
 
 def test_images_of_a_size_share_their_edges(tmp_path):
-    one = content(explore(nano(), images(1), tmp_path / "a.html"))
-    three = content(explore(nano(), images(3), tmp_path / "a.html", names=["a", "b", "c"]))
+    one = content(page_of(nano(), images(1), tmp_path / "a.html"))
+    three = content(page_of(nano(), images(3), tmp_path / "a.html", names=["a", "b", "c"]))
     assert len(three["edges"]) == len(one["edges"]) == 4
     assert [item["name"] for item in three["items"]] == ["a", "b", "c"]
 
@@ -57,12 +66,12 @@ def test_images_of_a_size_share_their_edges(tmp_path):
 def test_three_images_at_224_stay_under_5_mb(tmp_path):
     model = timm.create_model("attentionvig_s", num_classes=10, heads=(1, 2, 4, 4))
     noise = torch.randn(3, 3, 224, 224)  # What JPEG compresses least.
-    assert explore(model, noise, tmp_path / "a.html").stat().st_size < 5e6
+    assert page_of(model, noise, tmp_path / "a.html").stat().st_size < 5e6
 
 
 def test_a_page_asks_for_nothing_and_no_name_can_end_its_data(tmp_path):
     path = tmp_path / "folder" / "a.html"
-    explore(nano(), images(1), path, names=["</script><b>"], title="a < b")
+    page_of(nano(), images(1), path, names=["</script><b>"], title="a < b")
     text = path.read_text(encoding="utf-8")
     assert content(path)["items"][0]["name"] == "</script><b>"
     d3 = Path("pyg_avig/explore/page/d3.min.js").read_text(encoding="utf-8")
@@ -75,7 +84,7 @@ def test_a_page_asks_for_nothing_and_no_name_can_end_its_data(tmp_path):
 
 @pytest.mark.parametrize("size", [(33, 65), (40, 32)])
 def test_lattices_of_any_size_are_found(size, tmp_path):
-    (item,) = content(explore(nano(), torch.randn(1, *size), tmp_path / "a.html"))["items"]
+    (item,) = content(page_of(nano(), torch.randn(1, *size), tmp_path / "a.html"))["items"]
     for stage, side in zip(item["stages"], (2, 4, 8, 16), strict=True):
         assert stage["size"] == [-(-length // side) for length in size]
 
@@ -83,7 +92,7 @@ def test_lattices_of_any_size_are_found(size, tmp_path):
 def test_graphs_of_images_are_images(tmp_path):
     model = ViG(64, 3, channels=16, num_blocks=2, graph="knn", graph_args={"k": 4, "of": "x"})
     graph = ImageToGraph(patch_size=8, edges=False)(torch.rand(1, 32, 48))
-    page = content(explore(model, graph, tmp_path / "a.html"))
+    page = content(page_of(model, graph, tmp_path / "a.html"))
     (item,) = page["items"]
     (stage,) = item["stages"]
     assert (stage["size"], stage["side"], len(stage["layers"])) == ([4, 6], 8, 2)
@@ -94,7 +103,7 @@ def test_graphs_of_images_are_images(tmp_path):
 def test_a_molecule_lies_as_rdkit_draws_it(tmp_path):
     molecule = molecule_graph("CC(=O)O")
     model = ViG(molecule.num_features, 1, channels=8, num_blocks=1)
-    (item,) = content(explore(model, molecule, tmp_path / "a.html"))["items"]
+    (item,) = content(page_of(model, molecule, tmp_path / "a.html"))["items"]
     assert item["nodes"]["symbols"] == ["C", "C", "O", "O"]
     positions = np.array(item["nodes"]["positions"])
     bonds = molecule.edge_index
@@ -106,7 +115,7 @@ def test_a_molecule_lies_as_rdkit_draws_it(tmp_path):
 
 def test_a_cloud_has_its_positions(tmp_path):
     data = cloud()
-    items = content(explore(cloud_model(), Batch.from_data_list([data] * 2), tmp_path / "a.html"))
+    items = content(page_of(cloud_model(), Batch.from_data_list([data] * 2), tmp_path / "a.html"))
     assert len(items["items"]) == 2
     nodes = items["items"][0]["nodes"]
     assert np.array(nodes["positions"]) == pytest.approx(data.pos.numpy(), abs=1e-3)
@@ -115,7 +124,7 @@ def test_a_cloud_has_its_positions(tmp_path):
 
 def test_nodes_have_predictions_of_their_own(tmp_path):
     model, data = NodeModel(), ring()
-    (item,) = content(explore(model, data, tmp_path / "a.html", classes=["a", "b", "c"]))["items"]
+    (item,) = content(page_of(model, data, tmp_path / "a.html", classes=["a", "b", "c"]))["items"]
     predicted = model(data.x, data.edge_index).argmax(1).tolist()
     by_name = {c["name"]: c for c in item["nodes"]["colourings"]}
     assert by_name["predicted class"]["values"] == predicted
@@ -127,7 +136,7 @@ def test_nodes_have_predictions_of_their_own(tmp_path):
 def test_a_neighbourhood_is_drawn_with_the_weights_of_the_whole_graph(hops, tmp_path):
     model, data = NodeModel(), ring(1000)
     path = tmp_path / "a.html"
-    page = content(explore(model, data, path, node=7, hops=hops))
+    page = content(page_of(model, data, path, node=7, hops=hops))
     (item,) = page["items"]
     expected = list(range(7 - hops, 7 + hops + 1))
     assert item["nodes"]["ids"] == expected
@@ -143,7 +152,7 @@ def test_a_neighbourhood_is_drawn_with_the_weights_of_the_whole_graph(hops, tmp_
 def test_models_stay_in_their_mode(tmp_path):
     model = nano().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    explore(model, images(1), tmp_path / "a.html")
+    page_of(model, images(1), tmp_path / "a.html")
     assert all(module.training for module in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -185,7 +194,7 @@ BAD = {
 def test_what_cannot_be_shown_is_refused_and_nothing_written(name, tmp_path):
     model, inputs, options, message = BAD[name]
     with pytest.raises(InputError, match=message):
-        explore(model, inputs, tmp_path / "a.html", **options)
+        page_of(model, inputs, tmp_path / "a.html", **options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -194,12 +203,12 @@ def test_weights_of_nan_are_refused(tmp_path):
     with torch.no_grad():
         model.stages[2].blocks[-1].grapher.conv.log_beta.fill_(torch.nan)
     with pytest.raises(InputError, match=r"NaN or infinity in stages\.2"):
-        explore(model, images(1), tmp_path / "a.html")
+        page_of(model, images(1), tmp_path / "a.html")
 
 
 def test_a_path_that_cannot_be_written_is_named_and_the_old_page_stays(tmp_path):
     (tmp_path / "a").write_text("old")
     with pytest.raises(OSError) as error:
-        explore(nano(), images(1), tmp_path / "a" / "b.html")
+        page_of(nano(), images(1), tmp_path / "a" / "b.html")
     assert error.value.filename == str(tmp_path / "a" / "b.html")
     assert (tmp_path / "a").read_text() == "old"
