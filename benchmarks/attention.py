@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,7 +107,7 @@ def _trained(config: str, seed: int, max_epochs: int | None) -> tuple[Any, Any]:
     drawn = {key: seed for key in ("seed", "fold") if key in split}
     if drawn:
         recipe["data"]["init_args"]["split"] = {**split, **drawn}
-    cli = CLI(copy.deepcopy(recipe), run=False)
+    cli = CLI(recipe, run=False)
     cli.trainer.fit(cli.model, cli.datamodule)
     cli.datamodule.setup("test")
     return cli.model.eval(), cli.datamodule.test_dataloader()

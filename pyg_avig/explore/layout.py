@@ -92,6 +92,8 @@ def lay_out(data: Data, edge_index: Tensor, node: int | None, hops: int) -> Layo
     if pos is not None:
         if pos.dim() != 2 or pos.size(1) not in (2, 3):
             raise InputError(f"expected positions pos (N, 2) or (N, 3) (got {tuple(pos.shape)})")
+        if not pos.isfinite().all():
+            raise InputError("expected finite positions pos (got NaN or infinity)")
         return Layout(nodes, pos[nodes].detach().float().cpu(), None, centre)
     return Layout(nodes, _springs(nodes, edge_index), None, centre)
 

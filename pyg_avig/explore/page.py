@@ -159,6 +159,7 @@ def _image_item(
     std: Sequence[float] | None,
 ) -> dict[str, Any]:
     attention, output = watch(model, given)
+    _check_output(output, classes)
     height, width = image.shape[-2:]
     stages = []
     for number, layers in _by_nodes(attention):
@@ -186,6 +187,7 @@ def _graph_item(
     check_size(data, node)
     fields = _fields(model, data)
     attention, output = watch(model, data) if fields is None else watch(model, **fields)
+    _check_output(output, classes)
     number = int(data.num_nodes or 0)
     for layer in attention:
         if layer.num_nodes != number:
@@ -207,7 +209,6 @@ def _graph_item(
     nodes = {
         "positions": [[float(f"{v:.4g}") for v in row] for row in layout.positions.tolist()],
         "labels": labels,
-        "ids": ids,
         "symbols": layout.symbols,
         "centre": layout.centre,
         "colourings": colourings(data, layout, logits, classes),
@@ -289,19 +290,24 @@ def _picture(image: Tensor, mean: Sequence[float] | None, std: Sequence[float] |
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
+def _check_output(output: Any, classes: Sequence[str] | None) -> None:
+    if not isinstance(output, Tensor) or output.dim() != 2:
+        return  # Of something else, such as a detector's boxes: no prediction is shown.
+    if not output.isfinite().all():
+        raise InputError("expected finite outputs of the model (got NaN or infinity)")
+    if classes is not None and 1 < output.size(1) != len(classes):
+        raise InputError(
+            f"expected a name for each of the {output.size(1)} classes (got {len(classes)})"
+        )
+
+
 def _prediction(output: Any, classes: Sequence[str] | None) -> dict[str, Any]:
     """The likeliest classes of one image or graph, or its value, if that is what the output is."""
     nothing: dict[str, Any] = {"top": None, "values": None}
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != 1:
         return nothing
-    if not output.isfinite().all():
-        raise InputError("expected finite outputs of the model (got NaN or infinity)")
     if output.size(1) == 1:
         return nothing | {"values": output[0].tolist()}
-    if classes is not None and len(classes) != output.size(1):
-        raise InputError(
-            f"expected a name for each of the {output.size(1)} classes (got {len(classes)})"
-        )
     return nothing | {"top": top_classes(output[0].cpu(), classes)}
 
 

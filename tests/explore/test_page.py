@@ -139,7 +139,7 @@ def test_a_neighbourhood_is_drawn_with_the_weights_of_the_whole_graph(hops, tmp_
     page = content(page_of(model, data, path, node=7, hops=hops))
     (item,) = page["items"]
     expected = list(range(7 - hops, 7 + hops + 1))
-    assert item["nodes"]["ids"] == expected
+    assert item["nodes"]["labels"] == [f"node {i}" for i in expected]
     assert expected[item["nodes"]["centre"]] == 7
     layer = item["stages"][0]["layers"][0]
     source = numbers(page["edges"][layer["edges"]]["source"], "<u4")
@@ -180,6 +180,19 @@ BAD = {
     "a word": (nano(), "a.png", {}, "got str"),
     "too few names": (nano(), images(2), {"names": ["a"]}, "got 1 for 2"),
     "too few classes": (nano(), images(1), {"classes": ["a"]}, "each of the 10"),
+    "too few classes of nodes": (NodeModel(), ring(), {"classes": ["a"]}, "each of the 3"),
+    "features of NaN": (
+        NodeModel(),
+        ring().update({"x": torch.full((30, 4), torch.nan)}),
+        {},
+        "NaN",
+    ),
+    "a place of NaN": (
+        NodeModel(),
+        ring().update({"pos": torch.full((30, 3), torch.nan)}),
+        {},
+        "finite positions",
+    ),
     "no field": (NodeModel(), Data(x=torch.rand(3, 4)), {}, "the model takes"),
     "two sets of nodes": (_Bipartite(), ring(), {}, "from 30 to 1"),
     "a million nodes": (NodeModel(), ring(1_000_000, 1), {}, "name one, as node="),

@@ -10,7 +10,7 @@
  * @typedef {{name: string, numNodes: number, size: [number, number] | null, side: number,
  *   layers: LayerRecord[]}} StageRecord
  * @typedef {{name: string, values: number[], classes: string[] | null}} ColouringRecord
- * @typedef {{positions: number[][], labels: string[], ids: number[], symbols: string[] | null,
+ * @typedef {{positions: number[][], labels: string[], symbols: string[] | null,
  *   centre: number | null, colourings: ColouringRecord[], top: [string, number][][] | null}}
  *   NodesRecord
  * @typedef {{name: string, picture: string | null, width: number, height: number,
