@@ -4,7 +4,7 @@ Each explainer ranks the edges around a node. The best six are then taken away f
 all others are: fidelity+ is the share of predictions that change without the best edges (the larger
 the better), fidelity- the share that change with the best edges alone (the smaller the better).
 The graph has houses of six edges hung onto it, and a node's class is its place in a house, so one
-knows which edges matter: hits is the share of the best six that belong to the node's house.
+knows which edges matter: hits is the share of the best six that belong to a house.
 
     python examples/explainers.py    (pip install captum)
 """
