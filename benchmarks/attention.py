@@ -74,7 +74,7 @@ def report(rows: list[dict[str, Any]]) -> list[str]:
     ]
     for row in rows:
         areas = [
-            spread([area(curve, row["shares"]) for curve in row[kind]], 3)
+            spread([area(curve, row["shares"]) for curve in row[kind]], 4)
             for kind in ("deletion", "insertion")
         ]
         lines.append(
