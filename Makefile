@@ -12,17 +12,18 @@ DEBIAN_DATA := dataset-fashion-mnist opencv-doc sweethome3d-furniture
 # Arguments for pytest, such as TESTS="tests/nn -x".
 TESTS ?=
 
-.PHONY: demo test test-data test-shuffled test-sparse test-sdist test-oldest lint clean help
+.PHONY: demo test test-browser test-data test-shuffled test-sparse test-sdist test-oldest lint clean help
 
 help:
 	@echo "make demo           set up, train AttentionViG on embedded digits, draw what it attends to"
 	@echo "make test           set up, run all tests (TESTS='tests/nn -x': some)"
+	@echo "make test-browser   install Chromium where the system has apt and root, run the tests that look at pages"
 	@echo "make test-data      install the published data that ship in packages, run the tests that read them"
 	@echo "make test-shuffled  set up, run all tests in random order (TESTS=--randomly-seed=N: that one again)"
 	@echo "make test-sparse    build torch-scatter and torch-sparse, run the tests that need them"
 	@echo "make test-sdist     build the source distribution, run the quick tests inside it"
 	@echo "make test-oldest    install the lowest versions that pyproject.toml allows into $(OLDEST), run all tests there"
-	@echo "make lint           set up, run ruff and mypy"
+	@echo "make lint           set up, run ruff and mypy, and TypeScript on the page's scripts where npm is"
 	@echo "make clean          remove the virtual environments, the caches and what was built"
 
 demo: $(INSTALLED)
@@ -30,6 +31,15 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 $(TESTS)
+
+test-browser: $(INSTALLED)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -qq --no-install-recommends chromium || \
+	    echo "Chromium could not be installed: tests that need it are skipped." >&2; \
+	else \
+	  echo "As root on Debian: apt-get install chromium"; \
+	fi
+	$(BIN)/python -m pytest -m browser $(TESTS)
 
 test-data: $(INSTALLED)
 	tools/install_data $(BIN)/python
@@ -61,6 +71,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	tools/lint_scripts $(VENV)/typescript
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

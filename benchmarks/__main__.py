@@ -1,7 +1,7 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
-NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy, dense, small_graphs or
-large_graphs.
+NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy, dense, attention, small_graphs
+or large_graphs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from jsonargparse import auto_cli
 
 from benchmarks import accuracy as accuracy_module
+from benchmarks import attention as attention_module
 from benchmarks import dense as dense_module
 from benchmarks import growth as growth_module
 from benchmarks import large_graphs as large_graphs_module
@@ -260,6 +261,24 @@ def small_graphs(
     print(f"\nwritten: {save(f'small-graphs-{graphs}', where, rows)}")
 
 
+def attention(domain: str = "digits", number: int = 5, threads: int = 2) -> None:
+    """Does attention say anything? Predictions as edges go, by weight, gradient and chance.
+
+    Args:
+        domain: digits or freesolv.
+        number: Number of seeds.
+        threads: CPU threads.
+    """
+    where = _begin("cpu", threads)
+    # What is run comes from the config alone.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    rows = attention_module.attention(domain, number)
+    print(f"\nChange of the {attention_module.DOMAINS[domain][1]}")
+    print("\n".join(["", *attention_module.report(rows)]))
+    print(f"\nwritten: {save(f'attention-{domain}', where, rows)}")
+
+
 def _begin(device: str, threads: int) -> torch.device:
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -284,6 +303,7 @@ if __name__ == "__main__":
                 "dense": dense,
                 "large_graphs": large_graphs,
                 "small_graphs": small_graphs,
+                "attention": attention,
             },
             as_positional=False,
         )

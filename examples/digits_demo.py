@@ -2,7 +2,7 @@
 
     python examples/digits_demo.py [options of `pyg-avig fit`, such as --trainer.max_epochs 5]
 
-It leaves a checkpoint, the metrics and a picture, and names them at the end.
+It leaves a checkpoint, the metrics, a picture and a page to explore, and names them at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from pyg_avig.graphs import graph_images
 from pyg_avig.train import load_classifier
 from pyg_avig.train.cli import CLI
-from pyg_avig.viz import neighbor_weights
+from pyg_avig.viz import explore, neighbor_weights
 
 CONFIG = Path(__file__).parent.parent / "configs" / "digits" / "nano.yaml"
 
@@ -38,12 +38,25 @@ def main(options: Sequence[str] = ()) -> dict[str, Path]:
     picture = folder / "neighbor_weights.png"
     neighbor_weights(classifier.model, images, (height // 2, width // 2), picture)
 
+    page = folder / "explore.html"
+    explore(
+        classifier.model,
+        images,
+        page,
+        classes=classifier.hparams["classes"],
+        names=[f"a {label}" for label in batch.y[:3].tolist()],
+        mean=digits.mean,
+        std=digits.std,
+        title="attentionvig_nano",
+    )
+
     with torch.inference_mode():
         predicted = classifier(images).argmax(1).tolist()
     files = {
         "checkpoint": best,
         "metrics": folder / "metrics.csv",
         "picture": picture,
+        "page": page,
     }
     print(f"\ntest accuracy: {metrics['test_acc']:.4f} on {len(digits.splits['test'])} digits")
     print(f"first test digits: predicted {predicted}, true {batch.y[:3].tolist()}")

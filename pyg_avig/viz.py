@@ -1,4 +1,4 @@
-"""Pictures: graphs over images, and how a training went."""
+"""Pictures: graphs over images, a page to explore them, and how a training went."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from pyg_avig.errors import InputError
+from pyg_avig.explore import explore
+from pyg_avig.explore.record import in_evaluation
 from pyg_avig.models import AttentionViG
 from pyg_avig.nn import attention_weights
+
+__all__ = ["explore", "learning_curve", "neighbor_weights"]
 
 
 def neighbor_weights(
@@ -55,12 +59,8 @@ def neighbor_weights(
             f"expected node as a pixel (row, column) of an image of {height} x {width} (got {node})"
         )
 
-    modes = {module: module.training for module in model.modules()}
-    try:
-        weights = attention_weights(model.eval(), images)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with in_evaluation(model):
+        weights = attention_weights(model, images)
 
     stages = [
         s for s in model.feature_info if any(n.startswith(s["module"] + ".") for n in weights)

@@ -2,10 +2,13 @@ import json
 
 import pytest
 import torch
+from data.packages import install
 from data.scenes import labels_tree
+from torch_geometric.data import Batch, Data
 from train.runs import options
 
 from benchmarks import (
+    attention,
     dense,
     growth,
     large_graphs,
@@ -17,7 +20,7 @@ from benchmarks import (
     small_graphs,
     timing,
 )
-from pyg_avig import AxialGraph
+from pyg_avig import AxialGraph, CrossAttnConv
 from pyg_avig.ops import cross_attention
 from pyg_avig.ops.kernels.build import instruction_sets, instructions, library
 
@@ -152,6 +155,47 @@ def test_large_graphs_table(sampled):
     assert row["bytes"] > row["before"] > 2**26
     assert row["train_seconds"] > 0
     assert "3,000 | 9,000" in large_graphs.report([row])[2]
+
+
+def test_edges_that_carry_the_prediction_go_first():
+    """Of two edges, one brings what the output is, the other nothing."""
+    conv = CrossAttnConv(1, 1, bias=False)
+    with torch.no_grad():
+        for parameter in conv.parameters():
+            parameter.fill_(1)
+    x = torch.tensor([[0.0], [5.0], [1e-6]])
+    graph = Batch.from_data_list([Data(x=x, edge_index=torch.tensor([[1, 2], [0, 0]]))] * 2)
+
+    class Value(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, batch):
+            return self.conv(batch.x, batch.edge_index)[::3]
+
+    found = attention._curves(Value(), graph, seed=0)
+    by_gradient = found["gradient"]
+    # Whatever the share, the first edge is the first to go, and the last to.
+    assert by_gradient["deletion"].shape == (len(attention.SHARES), 2)
+    assert (by_gradient["deletion"] > 0.1).all()
+    assert (by_gradient["insertion"] < 1e-3).all()
+    assert torch.equal(by_gradient["deletion"][:, 0], by_gradient["deletion"][:, 1])
+
+
+def test_places_are_those_within_a_graph():
+    place = attention._place(torch.tensor([1.0, 3, 2, 5, 4]), torch.tensor([0, 0, 0, 1, 1]))
+    assert place.tolist() == pytest.approx([2 / 3, 0, 1 / 3, 0, 0.5])
+
+
+@pytest.mark.slow
+def test_attention_table(tmp_path, monkeypatch):
+    install("freesolv", tmp_path, monkeypatch)
+    rows = attention.attention("freesolv", 2, max_epochs=1, limit=20)
+    assert len(attention.report(rows)) == 2 + 5
+    assert {row["order"] for row in rows} >= {"weight", "gradient", "chance"}
+    assert all(len(row["deletion"]) == 2 for row in rows)
+    assert attention.area([2.0] * len(attention.SHARES)) == pytest.approx(2)
 
 
 def test_loader_table():

@@ -42,7 +42,7 @@ def test_image_graph_gatv2():
 @pytest.mark.slow
 def test_digits_demo(tmp_path, capsys):
     files = load("digits_demo").main(options(tmp_path)[1:])
-    assert set(files) == {"checkpoint", "metrics", "picture"}
+    assert set(files) == {"checkpoint", "metrics", "picture", "page"}
     assert all(path.stat().st_size > 0 for path in files.values())
     assert "state_dict" in torch.load(files["checkpoint"], weights_only=True)
     printed = capsys.readouterr().out
@@ -75,6 +75,16 @@ def test_read_attention():
     assert all(0 <= mean <= 1 for pair in means.values() for mean in pair)
     # Trained to tell communities apart, it weighs a member's own more.
     assert all(within > between for within, between in means.values())
+
+
+@pytest.mark.slow
+def test_explainers():
+    pytest.importorskip("captum")
+    scores = load("explainers").main(epochs=200, nodes=6)
+    assert len(scores) == 4
+    assert all(0 <= value <= 1 for found in scores.values() for value in found.values())
+    # Without the six edges that matter most nearly every prediction changes.
+    assert scores["CaptumExplainer"]["fidelity+"] > scores["random"]["fidelity+"]
 
 
 def test_draw_lattice(tmp_path):

@@ -26,6 +26,7 @@ from pyg_avig.train.checkpoint import (
     load_weights,
     read_checkpoint,
 )
+from pyg_avig.train.explore import explore_arguments, explore_images
 from pyg_avig.train.export import NEEDED_OF_GRAPHS, read_description
 from pyg_avig.train.interruption import LastCheckpoint, Stopped
 from pyg_avig.train.predict import predict_images
@@ -43,6 +44,7 @@ _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out FOLDER  (objects, pixels)
   pyg-avig predict  RUN/checkpoints/best.ckpt GRAPH.pt [...] --out FILE.csv  (graphs, nodes, edges)
   pyg-avig predict  RUN/checkpoints/best.ckpt --config RUN/config.yaml --out FILE.csv  (the same)
+  pyg-avig explore  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out PAGE.html
 
 `pyg-avig fit --help`, `fit --model.help=ImageClassifier` and `fit --data.help=Images` list every
 field; RUN is the folder of a run, such as runs/digits-nano/version_0.
@@ -261,6 +263,8 @@ def _run(args: list[str] | None) -> int:
     status = 0
     if words[:1] == ["predict"]:
         status = predict(**_predict_arguments(words[1:]))
+    elif words[:1] == ["explore"]:
+        status = explore_images(**explore_arguments(words[1:]))
     elif words[:1] == ["export"]:
         export_checkpoint(**_export_arguments(words[1:]))
     else:
