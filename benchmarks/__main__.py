@@ -197,9 +197,12 @@ def dense(
     rivals: list[str] | None = None,
     max_epochs: int | None = None,
     data: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
     threads: int = 2,
 ) -> None:
     """Backbones in the same detector or segmenter, from scratch, with the same budget and seeds.
+
+    Runs that the results have already are not run again.
 
     Args:
         name: Name of the results.
@@ -209,16 +212,21 @@ def dense(
         rivals: Names of timm, "attentionvig_nano, softmax" or "attentionvig_s, softmax".
         max_epochs: In place of the config's.
         data: Arguments of the data in place of the config's, such as {test_split: test}.
+        model: The same of the model, such as {detector_args: {min_size: 128}}.
         threads: CPU threads.
     """
-    where = _begin("cpu", threads)
+    _begin("cpu", threads)
     # What is run comes from the config alone.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     names = rivals or ["attentionvig_nano", "attentionvig_nano, softmax", "resnet18"]
-    rows = dense_module.dense(config, number, names, root, max_epochs, data)
+    changes = {
+        "trainer": {"max_epochs": max_epochs} if max_epochs else {},
+        "model": {"init_args": model or {}},
+        "data": {"init_args": (data or {}) | ({"root": root} if root else {})},
+    }
+    rows = dense_module.dense(f"dense-{name}", config, number, names, changes)
     print("\n" + "\n".join(dense_module.report(rows)))
-    print(f"\nwritten: {save(f'dense-{name}', where, rows)}")
 
 
 def _begin(device: str, threads: int) -> torch.device:

@@ -119,19 +119,51 @@ def test_features_table():
 
 
 @pytest.mark.slow
-def test_dense_table(tmp_path):
+def test_dense_table(tmp_path, monkeypatch):
+    """What is written is not run again; another budget is another table."""
+    monkeypatch.setattr(timing, "__file__", str(tmp_path / "timing.py"))
     labels_tree(tmp_path)
+    data = {"batch_size": 2, "classes": ["a", "b"], "root": str(tmp_path)}
+    segmenter = {"segmenter_args": {"pyramid_channels": 16}}
+    changes = {"trainer": {"max_epochs": 1}, "model": {"init_args": segmenter}}
+    changes["data"] = {"init_args": data}
     config = "configs/own_data/semantic.yaml"
-    data = {"batch_size": 2, "classes": ["a", "b"]}
-    rivals = ["attentionvig_nano, softmax", "resnet18"]
-    rows = dense.dense(config, 2, rivals, str(tmp_path), 1, data)
-    assert [row["rival"] for row in rows] == rivals
-    for row in rows:
-        assert row["metrics"][0] != row["metrics"][1]
-        assert set(row["metrics"][0]) == {"test_loss", "test_miou", "test_acc"}
-    row = {"rival": "a", "metrics": [{"test_miou": 0.5}, {"test_miou": 0.7}]}
-    row |= {"seconds": [1.0, 3.0], "parameters": 2e6}
-    assert dense.report([row])[-1] == "| a | 0.600 ± 0.141 | 2 | 2.0 M | 2 |"
+    soft = "attentionvig_nano, softmax"
+    first = dense.dense("streets", config, 1, [soft], changes)
+    monkeypatch.setattr(timing, "environment", lambda device: {"device": "another"})
+    rows = dense.dense("streets", config, 2, [soft, "resnet18"], changes)
+    assert [(row["rival"], row["seed"]) for row in rows] == [
+        (soft, 0),
+        ("resnet18", 0),
+        (soft, 1),
+        ("resnet18", 1),
+    ]
+    assert rows[0] == first[0]
+    assert rows[0]["metrics"] != rows[2]["metrics"]
+    assert set(rows[0]["metrics"]) == {"test_loss", "test_miou", "test_acc"}
+    assert rows[0]["parameters"] < rows[1]["parameters"]
+    assert len(dense.dense("streets", config, 2, ["resnet18"], changes)) == 2
+    with pytest.raises(ValueError, match="'streets' have changes"):
+        dense.dense("streets", config, 2, [soft], {})
+
+
+def test_dense_report():
+    rows = [
+        {"rival": "a", "metrics": {"test_loss": 1, "test_miou": miou}, "seconds": seconds}
+        for miou, seconds in ((0.5, 1.0), (0.7, 3.0))
+    ]
+    table = dense.report([{**row, "parameters": 2e6} for row in rows])
+    assert table[0] == "| backbone | miou | seeds | parameters | seconds a training |"
+    assert table[-1] == "| a | 0.600 ± 0.141 | 2 | 2.0 M | 2 |"
+
+
+def test_changes_reach_into_a_config():
+    config = {"a": {"b": 1, "c": {"d": 2}}, "e": [3]}
+    assert dense.merged(config, {"a": {"c": {"f": 4}}, "e": [5]}) == {
+        "a": {"b": 1, "c": {"d": 2, "f": 4}},
+        "e": [5],
+    }
+    assert config["e"] == [3]
 
 
 def test_loader_table():
