@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from faster_coco_eval import COCO
 from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from pyg_avig.data.loading.image_files import ImageFiles
 from pyg_avig.data.loading.scenes import InstanceDataModule
-from pyg_avig.errors import InputError
+from pyg_avig.errors import InputError, of_extra
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +34,7 @@ class CocoInstances(InstanceDataModule):
         masks: Whether objects have masks, besides boxes.
         bad_share: The share of files that may be missing or broken, and of objects whose box has
             no area or lies outside the image; see :class:`ImageFiles`.
-        batch_size: See :class:`SceneDataModule`.
-        eval_batch_size: See :class:`SceneDataModule`.
-        num_workers: See :class:`SceneDataModule`.
-        augmentation: See :class:`SceneDataModule`.
+        **loading: Arguments of :class:`SceneDataModule`.
     """
 
     def __init__(
@@ -52,19 +47,16 @@ class CocoInstances(InstanceDataModule):
         test_split: str = "val",
         masks: bool = True,
         bad_share: float = 1e-3,
-        batch_size: int = 16,
-        eval_batch_size: int = 1,
-        num_workers: int = 0,
-        augmentation: list[v2.Transform] | None = None,
+        **loading: Any,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, augmentation)
+        super().__init__(**loading)
         self.root = root
         self.images = images
         self.annotations = annotations
         self.names = {"train": train_split, "val": val_split, "test": test_split}
         self.masks = masks
         self.bad_share = bad_share
-        self._read: dict[str, COCO] = {}  # COCO's own takes half a minute to parse.
+        self._read: dict[str, Any] = {}  # COCO's own takes half a minute to parse.
         categories = self._coco("train").dataset["categories"]
         self.annotation = {
             "of": "instances",
@@ -73,20 +65,17 @@ class CocoInstances(InstanceDataModule):
             "category_ids": [category["id"] for category in categories],
         }
 
-    def setup(self, stage: str | None = None) -> None:
-        """Look through the splits that this stage takes."""
-        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
-        for split in wanted.get(stage or "", ("train", "val", "test")):
-            name = self.names[split]
-            self.splits[split] = CocoScenes(
-                self._coco(split),
-                Path(self.root, self.images.format(split=name)),
-                self.annotation["category_ids"],
-                self.masks,
-                self.bad_share,
-            )
+    def scenes_of(self, split: str) -> CocoScenes:
+        """The images of a split."""
+        return CocoScenes(
+            self._coco(split),
+            Path(self.root, self.images.format(split=self.names[split])),
+            self.annotation["category_ids"],
+            self.masks,
+            self.bad_share,
+        )
 
-    def _coco(self, split: str) -> COCO:
+    def _coco(self, split: str) -> Any:
         name = self.names[split]
         if name not in self._read:
             if not Path(self.root).is_dir():
@@ -95,16 +84,18 @@ class CocoInstances(InstanceDataModule):
         return self._read[name]
 
 
-def read_coco(path: Path) -> COCO:
-    """A JSON of COCO's format.
+def read_coco(path: Path) -> Any:
+    """A JSON of COCO's format, as a ``COCO`` of faster-coco-eval.
 
     Raises:
-        InputError: If it is missing, broken, or refers to what it does not have.
+        InputError: If it is missing, broken, or refers to what it does not have, or
+            faster-coco-eval is not installed.
     """
+    faster_coco_eval = of_extra("faster_coco_eval", "dense")
     if not path.is_file():
         raise InputError(f"{path}: expected a JSON of COCO's format (there is no such file)")
     try:
-        coco = COCO(str(path))
+        coco = faster_coco_eval.COCO(str(path))
         for image in coco.dataset["images"]:
             for key in ("file_name", "width", "height"):
                 image[key]
@@ -150,7 +141,7 @@ class CocoScenes:
     """
 
     def __init__(
-        self, coco: COCO, folder: Path, category_ids: list[int], masks: bool, bad_share: float
+        self, coco: Any, folder: Path, category_ids: list[int], masks: bool, bad_share: float
     ) -> None:
         self.coco = coco
         self.masks = masks
