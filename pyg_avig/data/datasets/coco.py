@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,32 +98,73 @@ def read_coco(path: Path) -> Any:
         raise InputError(f"{path}: expected a JSON of COCO's format (there is no such file)")
     try:
         coco = faster_coco_eval.COCO(str(path))
-        for image in coco.dataset["images"]:
-            for key in ("file_name", "width", "height"):
-                image[key]
-        names = [category["name"] for category in coco.dataset["categories"]]
-        annotations = [
-            (a["id"], a["image_id"], a["category_id"], a["bbox"])
-            for a in coco.dataset["annotations"]
-        ]
+        _check(path, coco)
+    except InputError:
+        raise
     except KeyError as error:
         raise InputError(f"{path}: expected a JSON of COCO's format (it lacks {error})") from None
     except (ValueError, TypeError, AssertionError, OSError) as error:
         raise InputError(f"{path}: expected a JSON of COCO's format ({error})") from None
-    if not names:
-        raise InputError(f"{path}: expected categories (got none)")
-    for ident, image_id, category_id, box in annotations:
-        if image_id not in coco.imgs:
-            raise InputError(f"{path}: annotation {ident} is of an image {image_id} that it lacks")
-        if category_id not in coco.cats:
-            raise InputError(
-                f"{path}: annotation {ident} is of a category {category_id} that it lacks"
-            )
-        if np.shape(box) != (4,) or not np.isfinite(box).all():
-            raise InputError(
-                f"{path}: expected a bbox of four numbers of annotation {ident} (got {box})"
-            )
     return coco
+
+
+def _check(path: Path, coco: Any) -> None:
+    """Raise an InputError if an entry has not what it must, or refers to one that is not there."""
+    _check_entries(path, "image", coco.dataset["images"])
+    _check_entries(path, "category", coco.dataset["categories"])
+    _check_entries(path, "annotation", coco.dataset["annotations"])
+    if not coco.cats:
+        raise InputError(f"{path}: expected categories (got none)")
+    for annotation in coco.dataset["annotations"]:
+        for name, known in (("image", coco.imgs), ("category", coco.cats)):
+            if annotation[f"{name}_id"] not in known:
+                raise InputError(
+                    f"{path}: annotation {annotation['id']} is of {name} "
+                    f"{annotation[f'{name}_id']}, which it lacks"
+                )
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+# Of each kind of entry its fields: what they must be, whether they are, and what stands for none.
+_FIELDS: dict[str, dict[str, tuple[str, Callable[[Any], bool], Any]]] = {
+    "image": {
+        "file_name": ("a string", lambda value: isinstance(value, str), None),
+        "width": ("a number of pixels", _is_side, None),
+        "height": ("a number of pixels", _is_side, None),
+    },
+    "category": {"name": ("a string", lambda value: isinstance(value, str), None)},
+    "annotation": {
+        "bbox": ("four numbers", _is_box, None),
+        "iscrowd": ("0 or 1", lambda value: value in (0, 1), 0),
+        "area": ("a number", _is_number, 0),
+    },
+}
+
+
+def _check_entries(path: Path, name: str, entries: list[dict[str, Any]]) -> None:
+    """Raise an InputError if an id stands twice or a field is not what it must be."""
+    ids = set()
+    for entry in entries:
+        if entry["id"] in ids:
+            raise InputError(f"{path}: expected {name} ids of their own (got {entry['id']} twice)")
+        ids.add(entry["id"])
+        for field, (what, fits, default) in _FIELDS[name].items():
+            value = entry[field] if default is None else entry.get(field, default)
+            if not fits(value):
+                raise InputError(
+                    f"{path}: expected {what} as {field} of {name} {entry['id']} (got {value!r})"
+                )
 
 
 class CocoScenes:
@@ -137,7 +180,7 @@ class CocoScenes:
     Raises:
         InputError: If more files are missing or more boxes useless than ``bad_share`` allows, no
             image has an object, categories are others, or a mask is missing or of another size
-            than its image. On reading, if an image is.
+            than its image. On reading, if an image is, or a mask cannot be decoded.
     """
 
     def __init__(
@@ -200,10 +243,19 @@ class CocoScenes:
             ),
         }
         if self.masks:
-            masks = [self.coco.annToMask(a) for a in objects]
+            masks = [self._mask(a) for a in objects]
             stacked = np.stack(masks) if masks else np.zeros((0, height, width), np.uint8)
             target["masks"] = tv_tensors.Mask(torch.from_numpy(stacked))
         return image, target
+
+    def _mask(self, annotation: dict[str, Any]) -> np.ndarray:
+        try:
+            return self.coco.annToMask(annotation)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{self.coco.annotation_file}: annotation {annotation['id']}: expected a mask that "
+                f"can be decoded ({error})"
+            ) from None
 
     def _size(self, image_id: int) -> tuple[int, int]:
         image = self.coco.imgs[image_id]
