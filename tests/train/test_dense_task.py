@@ -108,3 +108,19 @@ def test_pixels_that_do_not_fit_are_one_line(change, message, workers, tmp_path,
     arguments += [f"--data.num_workers={workers}", "--trainer.num_sanity_val_steps=0"]
     line = said([*arguments, "--trainer.logger=false"], capsys)
     assert re.search(message, line)
+
+
+@pytest.mark.parametrize("task", ["mask_rcnn", "semantic_fpn"])
+@pytest.mark.parametrize(
+    ("name", "got"),
+    [
+        ("attentionvig_nano", "2, 4, 8, 16; stem_strides [2, 2] would give them"),
+        ("sag_vit", "4, 8, 16"),
+        ("vit_tiny_patch16_224", "16, 16, 16"),
+    ],
+)
+def test_a_backbone_without_features_is_one_line(task, name, got, tmp_path, capsys):
+    more = [f"--model.init_args.name={name}", "--model.init_args.model_args=null"]
+    line = said(["fit", *scene_options(task, tmp_path, *more)], capsys)
+    assert "expected a backbone with features at strides 4, 8, 16 and 32" in line
+    assert f"got {name} with {got}" in line
