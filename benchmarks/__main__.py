@@ -6,7 +6,6 @@ NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy or dense.
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 from typing import Any
 
@@ -191,7 +190,7 @@ def accuracy(
 
 def dense(
     name: str,
-    config: str,
+    recipe: str,
     root: str | None = None,
     number: int = 3,
     rivals: list[str] | None = None,
@@ -206,12 +205,12 @@ def dense(
 
     Args:
         name: Name of the results.
-        config: A file for `pyg-avig fit` with a Detector or a Segmenter.
-        root: Folder of the data, in place of the config's.
+        recipe: A config for `pyg-avig fit` with a Detector or a Segmenter.
+        root: Folder of the data, in place of the recipe's.
         number: Number of seeds.
         rivals: Names of timm, "attentionvig_nano, softmax" or "attentionvig_s, softmax".
-        max_epochs: In place of the config's.
-        data: Arguments of the data in place of the config's, such as {test_split: test}.
+        max_epochs: In place of the recipe's.
+        data: Arguments of the data in place of the recipe's, such as {test_split: test}.
         model: The same of the model, such as {detector_args: {min_size: 128}}.
         threads: CPU threads.
     """
@@ -225,7 +224,7 @@ def dense(
         "model": {"init_args": model or {}},
         "data": {"init_args": (data or {}) | ({"root": root} if root else {})},
     }
-    rows = dense_module.dense(f"dense-{name}", config, number, names, changes)
+    rows = dense_module.dense(f"dense-{name}", recipe, number, names, changes)
     print("\n" + "\n".join(dense_module.report(rows)))
 
 
@@ -237,21 +236,22 @@ def _begin(device: str, threads: int) -> torch.device:
     return where
 
 
+def main(args: list[str] | None = None) -> None:
+    """Run a command."""
+    commands: dict[str, Any] = {
+        "ops": ops,
+        "layer": layer,
+        "growth": growth,
+        "models": models,
+        "loader": loader,
+        "sag_vit": sag_vit,
+        "seeds": seeds,
+        "accuracy": accuracy,
+        "dense": dense,
+    }
+    auto_cli(commands, as_positional=False, args=args)
+
+
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=r".torch\.jit\.", category=FutureWarning)
-    sys.exit(
-        auto_cli(
-            {
-                "ops": ops,
-                "layer": layer,
-                "growth": growth,
-                "models": models,
-                "loader": loader,
-                "sag_vit": sag_vit,
-                "seeds": seeds,
-                "accuracy": accuracy,
-                "dense": dense,
-            },
-            as_positional=False,
-        )
-    )
+    main()

@@ -6,6 +6,7 @@ from data.scenes import labels_tree
 from train.runs import options
 
 from benchmarks import dense, growth, loader, models, ops, sag_vit, seeds, timing
+from benchmarks.__main__ import main
 from pyg_avig import AxialGraph
 from pyg_avig.ops import cross_attention
 from pyg_avig.ops.kernels.build import instruction_sets, instructions, library
@@ -142,18 +143,39 @@ def test_dense_table(tmp_path, monkeypatch):
     assert rows[0]["metrics"] != rows[2]["metrics"]
     assert set(rows[0]["metrics"]) == {"test_loss", "test_miou", "test_acc"}
     assert rows[0]["parameters"] < rows[1]["parameters"]
+    assert all(0 < row["processor_seconds"] for row in rows)
     assert len(dense.dense("streets", config, 2, ["resnet18"], changes)) == 2
     with pytest.raises(ValueError, match="'streets' have changes"):
         dense.dense("streets", config, 2, [soft], {})
 
 
+def test_the_command_of_dense_tasks_changes_its_recipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(timing, "__file__", str(tmp_path / "timing.py"))
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(dense, "_run", lambda recipe, rival, seed: {**RUN, "recipe": recipe})
+    options = ["--max_epochs=2", "--root=here", "--data={batch_size: 3}", "--rivals=[resnet18]"]
+    options += ["--model={detector_args: {min_size: 99}}", "--number=1"]
+    main(["dense", "--name=cells", "--recipe=configs/own_data/masks.yaml", *options])
+    assert "| resnet18 | 0.500 ± 0.000 | 1 | 2.0 M | 3 |" in capsys.readouterr().out
+    (row,) = timing.saved("dense-cells")
+    recipe = row["recipe"]
+    assert recipe["trainer"]["max_epochs"] == 2
+    assert recipe["data"]["init_args"]["root"] == "here"
+    assert recipe["data"]["init_args"]["batch_size"] == 3
+    assert recipe["model"]["init_args"]["detector_args"]["min_size"] == 99
+    assert recipe["model"]["init_args"]["detector_args"]["max_size"] == 448
+
+
+RUN = {"metrics": {"test_miou": 0.5}, "processor_seconds": 3, "seconds": 4, "parameters": 2e6}
+
+
 def test_dense_report():
     rows = [
-        {"rival": "a", "metrics": {"test_loss": 1, "test_miou": miou}, "seconds": seconds}
+        {"rival": "a", "metrics": {"test_loss": 1, "test_miou": miou}, "processor_seconds": seconds}
         for miou, seconds in ((0.5, 1.0), (0.7, 3.0))
     ]
     table = dense.report([{**row, "parameters": 2e6} for row in rows])
-    assert table[0] == "| backbone | miou | seeds | parameters | seconds a training |"
+    assert table[0] == "| backbone | miou | seeds | parameters | processor seconds a training |"
     assert table[-1] == "| a | 0.600 ± 0.141 | 2 | 2.0 M | 2 |"
 
 
