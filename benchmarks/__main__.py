@@ -10,6 +10,7 @@ import warnings
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import auto_cli
 
 from benchmarks import accuracy as accuracy_module
@@ -195,8 +196,8 @@ def dense(
     number: int = 3,
     rivals: list[str] | None = None,
     max_epochs: int | None = None,
-    data: dict[str, Any] | None = None,
-    model: dict[str, Any] | None = None,
+    data: str = "{}",
+    model: str = "{}",
     threads: int = 2,
 ) -> None:
     """Backbones in the same detector or segmenter, from scratch, with the same budget and seeds.
@@ -210,7 +211,7 @@ def dense(
         number: Number of seeds.
         rivals: Names of timm, "attentionvig_nano, softmax" or "attentionvig_s, softmax".
         max_epochs: In place of the recipe's.
-        data: Arguments of the data in place of the recipe's, such as {test_split: test}.
+        data: Arguments of the data in place of the recipe's, in YAML, such as {test_split: test}.
         model: The same of the model, such as {detector_args: {min_size: 128}}.
         threads: CPU threads.
     """
@@ -221,8 +222,8 @@ def dense(
     names = rivals or ["attentionvig_nano", "attentionvig_nano, softmax", "resnet18"]
     changes = {
         "trainer": {"max_epochs": max_epochs} if max_epochs else {},
-        "model": {"init_args": model or {}},
-        "data": {"init_args": (data or {}) | ({"root": root} if root else {})},
+        "model": {"init_args": yaml.safe_load(model)},
+        "data": {"init_args": yaml.safe_load(data) | ({"root": root} if root else {})},
     }
     rows = dense_module.dense(f"dense-{name}", recipe, number, names, changes)
     print("\n" + "\n".join(dense_module.report(rows)))

@@ -153,7 +153,8 @@ def test_the_command_of_dense_tasks_changes_its_recipe(tmp_path, monkeypatch, ca
     monkeypatch.setattr(timing, "__file__", str(tmp_path / "timing.py"))
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
     monkeypatch.setattr(dense, "_run", lambda recipe, rival, seed: {**RUN, "recipe": recipe})
-    options = ["--max_epochs=2", "--root=here", "--data={batch_size: 3}", "--rivals=[resnet18]"]
+    options = ["--max_epochs=2", "--root=here", "--rivals=[resnet18]"]
+    options += ["--data={batch_size: 3, augmentation: [{class_path: a.Transform}]}"]
     options += ["--model={detector_args: {min_size: 99}}", "--number=1"]
     main(["dense", "--name=cells", "--recipe=configs/own_data/masks.yaml", *options])
     assert "| resnet18 | 0.500 ± 0.000 | 1 | 2.0 M | 3 |" in capsys.readouterr().out
@@ -162,6 +163,7 @@ def test_the_command_of_dense_tasks_changes_its_recipe(tmp_path, monkeypatch, ca
     assert recipe["trainer"]["max_epochs"] == 2
     assert recipe["data"]["init_args"]["root"] == "here"
     assert recipe["data"]["init_args"]["batch_size"] == 3
+    assert recipe["data"]["init_args"]["augmentation"] == [{"class_path": "a.Transform"}]
     assert recipe["model"]["init_args"]["detector_args"]["min_size"] == 99
     assert recipe["model"]["init_args"]["detector_args"]["max_size"] == 448
 
