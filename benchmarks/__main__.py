@@ -7,11 +7,11 @@ or large_graphs.
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import auto_cli
 
 from benchmarks import accuracy as accuracy_module
@@ -195,34 +195,42 @@ def accuracy(
 
 def dense(
     name: str,
-    config: str,
+    recipe: str,
     root: str | None = None,
     number: int = 3,
     rivals: list[str] | None = None,
     max_epochs: int | None = None,
-    data: dict[str, Any] | None = None,
+    data: str = "{}",
+    model: str = "{}",
     threads: int = 2,
 ) -> None:
     """Backbones in the same detector or segmenter, from scratch, with the same budget and seeds.
 
+    Runs that the results have already are not run again.
+
     Args:
         name: Name of the results.
-        config: A file for `pyg-avig fit` with a Detector or a Segmenter.
-        root: Folder of the data, in place of the config's.
+        recipe: A config for `pyg-avig fit` with a Detector or a Segmenter.
+        root: Folder of the data, in place of the recipe's.
         number: Number of seeds.
         rivals: Names of timm, "attentionvig_nano, softmax" or "attentionvig_s, softmax".
-        max_epochs: In place of the config's.
-        data: Arguments of the data in place of the config's, such as {test_split: test}.
+        max_epochs: In place of the recipe's.
+        data: Arguments of the data in place of the recipe's, in YAML, such as {test_split: test}.
+        model: The same of the model, such as {detector_args: {min_size: 128}}.
         threads: CPU threads.
     """
-    where = _begin("cpu", threads)
+    _begin("cpu", threads)
     # What is run comes from the config alone.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     names = rivals or ["attentionvig_nano", "attentionvig_nano, softmax", "resnet18"]
-    rows = dense_module.dense(config, number, names, root, max_epochs, data)
+    changes = {
+        "trainer": {"max_epochs": max_epochs} if max_epochs else {},
+        "model": {"init_args": yaml.safe_load(model)},
+        "data": {"init_args": yaml.safe_load(data) | ({"root": root} if root else {})},
+    }
+    rows = dense_module.dense(f"dense-{name}", recipe, number, names, changes)
     print("\n" + "\n".join(dense_module.report(rows)))
-    print(f"\nwritten: {save(f'dense-{name}', where, rows)}")
 
 
 def large_graphs(threads: int = 2) -> None:
@@ -287,24 +295,25 @@ def _begin(device: str, threads: int) -> torch.device:
     return where
 
 
+def main(args: list[str] | None = None) -> None:
+    """Run a command."""
+    commands: dict[str, Any] = {
+        "ops": ops,
+        "layer": layer,
+        "growth": growth,
+        "models": models,
+        "loader": loader,
+        "sag_vit": sag_vit,
+        "seeds": seeds,
+        "accuracy": accuracy,
+        "dense": dense,
+        "attention": attention,
+        "small_graphs": small_graphs,
+        "large_graphs": large_graphs,
+    }
+    auto_cli(commands, as_positional=False, args=args)
+
+
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=r".torch\.jit\.", category=FutureWarning)
-    sys.exit(
-        auto_cli(
-            {
-                "ops": ops,
-                "layer": layer,
-                "growth": growth,
-                "models": models,
-                "loader": loader,
-                "sag_vit": sag_vit,
-                "seeds": seeds,
-                "accuracy": accuracy,
-                "dense": dense,
-                "large_graphs": large_graphs,
-                "small_graphs": small_graphs,
-                "attention": attention,
-            },
-            as_positional=False,
-        )
-    )
+    main()

@@ -8,9 +8,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import torch
 import yaml
 
-from benchmarks.timing import spread
+from benchmarks.timing import save, saved, spread
 from pyg_avig.train.cli import CLI
 
 _FROM_SCRATCH = {"layer_scale": 1.0}
@@ -25,27 +26,25 @@ RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def dense(
-    config: str | Path,
-    number: int,
-    rivals: list[str],
-    root: str | None = None,
-    max_epochs: int | None = None,
-    options: dict[str, Any] | None = None,
+    name: str, config: str | Path, number: int, rivals: list[str], changes: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Train and test each rival with each seed.
+    """Train and test each rival with each seed; a row for each run.
 
-    Tested is the model after the last epoch, so that nothing is chosen by the test.
+    Tested is the model after the last epoch, so that nothing is chosen by the test. A run is
+    written as it ends; those that are written already are not run again, so that what was cut goes
+    on, and several processes may share the rivals.
 
     Args:
+        name: Name of the results.
         config: A config for `pyg-avig fit` with a Detector or a Segmenter.
         number: Number of seeds.
         rivals: Keys of ``RIVALS``, or names of timm.
-        root: Folder of the data, in place of the config's.
-        max_epochs: In place of the config's.
-        options: Arguments of the data in place of the config's, such as ``classes``.
+        changes: What stands in place of the config's values.
+
+    Raises:
+        ValueError: If what is written under this name is of another config or other changes.
     """
-    recipe = yaml.safe_load(Path(config).read_text())
-    recipe["trainer"] |= {
+    quiet = {
         "accelerator": "cpu",
         "logger": False,
         "callbacks": None,
@@ -53,42 +52,69 @@ def dense(
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "limit_val_batches": 0,
-        "max_epochs": max_epochs or recipe["trainer"]["max_epochs"],
     }
-    recipe["data"]["init_args"] |= (options or {}) | ({"root": root} if root else {})
-    rows = []
-    for rival in rivals:
-        name, model_args = RIVALS.get(rival, (rival, None))
-        row: dict[str, Any] = {"rival": rival, "metrics": [], "seconds": []}
-        rows.append(row)
-        for seed in range(number):
-            run = copy.deepcopy(recipe)
-            run["seed_everything"] = seed
-            run["model"]["init_args"] |= {"name": name, "model_args": model_args}
-            cli = CLI(run, run=False)
-            start = time.perf_counter()
-            cli.trainer.fit(cli.model, cli.datamodule)
-            row["seconds"].append(time.perf_counter() - start)
-            (metrics,) = cli.trainer.test(cli.model, cli.datamodule, verbose=False)
-            row["metrics"].append(metrics)
-            print(rival, seed, metrics, row["seconds"][-1], flush=True)
-        row["parameters"] = sum(p.numel() for p in cli.model.parameters())
-        row["epochs"] = recipe["trainer"]["max_epochs"]
-    return rows
+    recipe = merged(yaml.safe_load(Path(config).read_text()), {"trainer": quiet})
+    recipe = merged(recipe, changes)
+    budget = {"config": str(config), "changes": changes}
+    for seed in range(number):  # The rivals in turn, so that what is cut can be compared.
+        for rival in rivals:
+            rows = _written(name, budget)
+            if not any(row["rival"] == rival and row["seed"] == seed for row in rows):
+                row = {"rival": rival, "seed": seed, **_run(recipe, rival, seed), **budget}
+                save(name, torch.device("cpu"), [*_written(name, budget), row])
+                print(rival, seed, row["metrics"], row["seconds"], flush=True)
+    return [row for row in _written(name, budget) if row["rival"] in rivals]
+
+
+def merged(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A nested dictionary with changed values."""
+    both = copy.deepcopy(config)
+    for key, value in changes.items():
+        inner = isinstance(value, dict) and isinstance(both.get(key), dict)
+        both[key] = merged(both[key], value) if inner else value
+    return both
 
 
 def report(rows: list[dict[str, Any]]) -> list[str]:
     """The rows as a Markdown table: means, with the standard deviation over the seeds."""
-    names = [name for name in rows[0]["metrics"][0] if not name.endswith("loss")]
+    names = [name for name in rows[0]["metrics"] if not name.endswith("loss")]
     titles = [name.removeprefix("test_") for name in names]
     lines = [
-        f"| backbone | {' | '.join(titles)} | seeds | parameters | seconds a training |",
+        f"| backbone | {' | '.join(titles)} | seeds | parameters | processor seconds a training |",
         "|---" * (len(names) + 4) + "|",
     ]
-    for row in rows:
-        cells = [spread([run[name] for run in row["metrics"]], 3) for name in names]
+    for rival in dict.fromkeys(row["rival"] for row in rows):
+        runs = [row for row in rows if row["rival"] == rival]
+        cells = [spread([run["metrics"][name] for run in runs], 3) for name in names]
+        seconds = mean(run["processor_seconds"] for run in runs)
         lines.append(
-            f"| {row['rival']} | {' | '.join(cells)} | {len(row['metrics'])} | "
-            f"{row['parameters'] / 1e6:.1f} M | {mean(row['seconds']):.0f} |"
+            f"| {rival} | {' | '.join(cells)} | {len(runs)} | "
+            f"{runs[0]['parameters'] / 1e6:.1f} M | {seconds:.0f} |"
         )
     return lines
+
+
+def _written(name: str, budget: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = saved(name)
+    for row in rows:
+        for key, value in budget.items():
+            if row[key] != value:
+                raise ValueError(f"the results {name!r} have {key} {row[key]} (got {value})")
+    return rows
+
+
+def _run(recipe: dict[str, Any], rival: str, seed: int) -> dict[str, Any]:
+    name, model_args = RIVALS.get(rival, (rival, None))
+    run: Any = copy.deepcopy(recipe)
+    run["seed_everything"] = seed
+    run["model"]["init_args"] |= {"name": name, "model_args": model_args}
+    cli = CLI(run, run=False)
+    start, busy = time.perf_counter(), time.process_time()
+    cli.trainer.fit(cli.model, cli.datamodule)
+    seconds = {
+        "seconds": time.perf_counter() - start,
+        "processor_seconds": time.process_time() - busy,  # Whatever else the machine does.
+    }
+    (metrics,) = cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+    parameters = sum(p.numel() for p in cli.model.parameters())
+    return {"metrics": metrics, "parameters": parameters, **seconds}

@@ -100,12 +100,22 @@ def _processor() -> str:
 
 def save(name: str, device: torch.device, rows: list[dict[str, Any]]) -> Path:
     """Write the rows beside the environment they were measured in."""
-    path = Path(__file__).parent / "results" / f"{name}.json"
+    path = _results(name)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps({**environment(device), "rows": rows}, indent=1) + "\n")
     partial.replace(path)
     return path
+
+
+def saved(name: str) -> list[dict[str, Any]]:
+    """The rows that are written under a name; none if there is no such file."""
+    path = _results(name)
+    return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
+def _results(name: str) -> Path:
+    return Path(__file__).parent / "results" / f"{name}.json"
 
 
 def _wait(device: torch.device) -> None:

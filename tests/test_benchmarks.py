@@ -20,6 +20,7 @@ from benchmarks import (
     small_graphs,
     timing,
 )
+from benchmarks.__main__ import main
 from pyg_avig import AxialGraph, CrossAttnConv
 from pyg_avig.ops import cross_attention
 from pyg_avig.ops.kernels.build import instruction_sets, instructions, library
@@ -133,19 +134,74 @@ def test_features_table():
 
 
 @pytest.mark.slow
-def test_dense_table(tmp_path):
+def test_dense_table(tmp_path, monkeypatch):
+    """What is written is not run again; another budget is another table."""
+    monkeypatch.setattr(timing, "__file__", str(tmp_path / "timing.py"))
     labels_tree(tmp_path)
+    data = {"batch_size": 2, "classes": ["a", "b"], "root": str(tmp_path)}
+    segmenter = {"segmenter_args": {"pyramid_channels": 16}}
+    changes = {"trainer": {"max_epochs": 1}, "model": {"init_args": segmenter}}
+    changes["data"] = {"init_args": data}
     config = "configs/own_data/semantic.yaml"
-    data = {"batch_size": 2, "classes": ["a", "b"]}
-    rivals = ["attentionvig_nano, softmax", "resnet18"]
-    rows = dense.dense(config, 2, rivals, str(tmp_path), 1, data)
-    assert [row["rival"] for row in rows] == rivals
-    for row in rows:
-        assert row["metrics"][0] != row["metrics"][1]
-        assert set(row["metrics"][0]) == {"test_loss", "test_miou", "test_acc"}
-    row = {"rival": "a", "metrics": [{"test_miou": 0.5}, {"test_miou": 0.7}]}
-    row |= {"seconds": [1.0, 3.0], "parameters": 2e6}
-    assert dense.report([row])[-1] == "| a | 0.600 ± 0.141 | 2 | 2.0 M | 2 |"
+    soft = "attentionvig_nano, softmax"
+    first = dense.dense("streets", config, 1, [soft], changes)
+    monkeypatch.setattr(timing, "environment", lambda device: {"device": "another"})
+    rows = dense.dense("streets", config, 2, [soft, "resnet18"], changes)
+    assert [(row["rival"], row["seed"]) for row in rows] == [
+        (soft, 0),
+        ("resnet18", 0),
+        (soft, 1),
+        ("resnet18", 1),
+    ]
+    assert rows[0] == first[0]
+    assert rows[0]["metrics"] != rows[2]["metrics"]
+    assert set(rows[0]["metrics"]) == {"test_loss", "test_miou", "test_acc"}
+    assert rows[0]["parameters"] < rows[1]["parameters"]
+    assert all(0 < row["processor_seconds"] for row in rows)
+    assert len(dense.dense("streets", config, 2, ["resnet18"], changes)) == 2
+    with pytest.raises(ValueError, match="'streets' have changes"):
+        dense.dense("streets", config, 2, [soft], {})
+
+
+def test_the_command_of_dense_tasks_changes_its_recipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(timing, "__file__", str(tmp_path / "timing.py"))
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(dense, "_run", lambda recipe, rival, seed: {**RUN, "recipe": recipe})
+    options = ["--max_epochs=2", "--root=here", "--rivals=[resnet18]"]
+    options += ["--data={batch_size: 3, augmentation: [{class_path: a.Transform}]}"]
+    options += ["--model={detector_args: {min_size: 99}}", "--number=1"]
+    main(["dense", "--name=cells", "--recipe=configs/own_data/masks.yaml", *options])
+    assert "| resnet18 | 0.500 ± 0.000 | 1 | 2.0 M | 3 |" in capsys.readouterr().out
+    (row,) = timing.saved("dense-cells")
+    recipe = row["recipe"]
+    assert recipe["trainer"]["max_epochs"] == 2
+    assert recipe["data"]["init_args"]["root"] == "here"
+    assert recipe["data"]["init_args"]["batch_size"] == 3
+    assert recipe["data"]["init_args"]["augmentation"] == [{"class_path": "a.Transform"}]
+    assert recipe["model"]["init_args"]["detector_args"]["min_size"] == 99
+    assert recipe["model"]["init_args"]["detector_args"]["max_size"] == 448
+
+
+RUN = {"metrics": {"test_miou": 0.5}, "processor_seconds": 3, "seconds": 4, "parameters": 2e6}
+
+
+def test_dense_report():
+    rows = [
+        {"rival": "a", "metrics": {"test_loss": 1, "test_miou": miou}, "processor_seconds": seconds}
+        for miou, seconds in ((0.5, 1.0), (0.7, 3.0))
+    ]
+    table = dense.report([{**row, "parameters": 2e6} for row in rows])
+    assert table[0] == "| backbone | miou | seeds | parameters | processor seconds a training |"
+    assert table[-1] == "| a | 0.600 ± 0.141 | 2 | 2.0 M | 2 |"
+
+
+def test_changes_reach_into_a_config():
+    config = {"a": {"b": 1, "c": {"d": 2}}, "e": [3]}
+    assert dense.merged(config, {"a": {"c": {"f": 4}}, "e": [5]}) == {
+        "a": {"b": 1, "c": {"d": 2, "f": 4}},
+        "e": [5],
+    }
+    assert config["e"] == [3]
 
 
 @pytest.mark.parametrize("sampled", [False, pytest.param(True, marks=pytest.mark.sparse)])

@@ -1,10 +1,8 @@
 """Data sets, and Lightning data modules that yield batches."""
 
-from importlib import import_module
-from typing import Any
-
 from pyg_avig.data.datasets.block_models import Cluster, Pattern
 from pyg_avig.data.datasets.cells import PBMC68k
+from pyg_avig.data.datasets.coco import CocoInstances
 from pyg_avig.data.datasets.connectomes import MouseConnectomes
 from pyg_avig.data.datasets.dictionary_lookup import DictionaryLookup
 from pyg_avig.data.datasets.digit_scenes import DigitInstances, DigitPixels
@@ -20,10 +18,10 @@ from pyg_avig.data.loading.graph_data import GraphData
 from pyg_avig.data.loading.image_files import ImageFiles, read_image
 from pyg_avig.data.loading.image_graphs import ImageGraphDataModule, ImageGraphs
 from pyg_avig.data.loading.images import Images
-from pyg_avig.errors import InputError
 
 __all__ = [
     "Cluster",
+    "CocoInstances",
     "DictionaryLookup",
     "DigitInstances",
     "DigitPixels",
@@ -46,12 +44,3 @@ __all__ = [
     "ogb_nodes",
     "read_image",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name != "CocoInstances":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:  # Imported where it is asked for, as it needs the extra `dense`.
-        return import_module(f"{__name__}.datasets.coco").CocoInstances
-    except ModuleNotFoundError as error:
-        raise InputError(f"{name} needs {error.name}: pip install 'pyg_avig[dense]'") from None

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from segmentation_models_pytorch.base import SegmentationHead
-from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
-from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from pyg_avig.errors import InputError
+from pyg_avig.errors import InputError, of_extra
 from pyg_avig.models.dense_backbone import STRIDES, DenseBackbone
 
 _GROUPS = 32  # Of the decoder's GroupNorm.
@@ -40,6 +37,10 @@ class SemanticFPN(nn.Module):
         - **input:** a list of images :math:`(3, H_i, W_i)` in [0, 1]
         - **output:** in training, logits :math:`(B, \text{num\_classes}, H, W)` of the padded
           images; in evaluation a list of logits :math:`(\text{num\_classes}, H_i, W_i)`
+
+    Raises:
+        InputError: If segmentation-models-pytorch is not installed, or ``segmentation_channels`` is
+            no multiple of 32.
     """
 
     def __init__(
@@ -65,18 +66,20 @@ class SemanticFPN(nn.Module):
             min_size or 0, max_size, list(image_mean), list(image_std), backbone.size_divisible
         )
         self.backbone = backbone
-        self.decoder = FPNDecoder(
+        base = of_extra("segmentation_models_pytorch.base", "dense")
+        fpn = of_extra("segmentation_models_pytorch.decoders.fpn.decoder", "dense")
+        self.decoder = fpn.FPNDecoder(
             backbone.channels,
             encoder_depth=len(STRIDES),
             pyramid_channels=pyramid_channels,
             segmentation_channels=segmentation_channels,
             dropout=dropout,
         )
-        self.head = SegmentationHead(
+        self.head = base.SegmentationHead(
             self.decoder.out_channels, num_classes, kernel_size=1, upsampling=STRIDES[0]
         )
-        initialize_decoder(self.decoder)
-        initialize_head(self.head)
+        base.initialization.initialize_decoder(self.decoder)
+        base.initialization.initialize_head(self.head)
 
     def forward(self, images: Sequence[Tensor]) -> Tensor | list[Tensor]:
         """Logits of the padded batch in training, of each image in evaluation."""

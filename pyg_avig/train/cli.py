@@ -31,6 +31,7 @@ from pyg_avig.train.export import NEEDED_OF_GRAPHS, read_description
 from pyg_avig.train.interruption import LastCheckpoint, Stopped
 from pyg_avig.train.predict import predict_images
 from pyg_avig.train.predict_graphs import predict_data, predict_files
+from pyg_avig.train.predict_scenes import load_task, predict_scenes
 from pyg_avig.train.recipe import Recipe
 
 _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
@@ -326,10 +327,6 @@ def predict(
         return predict_images(checkpoint, images, batch_size)
     if out is None:
         raise InputError(f"{checkpoint}: expected a folder to write to: add --out FOLDER")
-    try:
-        from pyg_avig.train.predict_scenes import load_task, predict_scenes
-    except ModuleNotFoundError as error:
-        raise InputError(f"predict needs {error.name}: pip install 'pyg_avig[dense]'") from None
     return predict_scenes(load_task(content, checkpoint), images, out, threshold)
 
 

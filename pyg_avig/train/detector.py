@@ -4,46 +4,42 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 
-from pyg_avig.errors import InputError
+from pyg_avig.errors import InputError, of_extra
 from pyg_avig.models.detection import faster_rcnn, mask_rcnn
-from pyg_avig.train.backbone import initial_backbone
-from pyg_avig.train.recipe import Recipe
+from pyg_avig.train.dense_task import DenseTask
 
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 
 _THRESHOLD = 0.5  # From which probability on a pixel belongs to a mask.
 
 
-class Detector(Recipe):
+class Detector(DenseTask):
     """torchvision's Mask R-CNN or Faster R-CNN on a backbone of timm.
 
     Logged for each split are COCO's metrics: average precision over IoUs from 0.50 to 0.95
-    (``box_ap``, ``mask_ap``) and at 0.50 and 0.75 (``box_ap50``, ``box_ap75`` and so on). Its
-    checkpoints carry the classes, so that a prediction needs nothing else.
+    (``box_ap``, ``mask_ap``) and at 0.50 and 0.75 (``box_ap50``, ``box_ap75`` and so on).
 
     Args:
         annotation: What the data say of themselves, such as
             :attr:`pyg_avig.data.datasets.coco.CocoInstances.annotation`.
-        name: Name of the backbone in timm's registry; it needs features at strides 4 to 32.
-        model_args: Further arguments of ``timm.create_model``.
+        name: See :class:`DenseTask`.
+        model_args: See :class:`DenseTask`.
         masks: Mask R-CNN rather than Faster R-CNN.
         detector_args: Further arguments of :func:`~pyg_avig.models.detection.mask_rcnn`, such as
             ``min_size``, ``anchor_sizes`` or ``image_mean``.
-        initial_weights: An exported file (`pyg-avig export`) that the backbone starts from, or
-            ``timm`` for timm's pretrained weights.
-        freeze_beta: Whether every beta stays as it is; by default if there are initial weights.
-        freeze_norm: Whether the backbone's BatchNorms keep their statistics; by default if there
-            are initial weights. To share statistics among devices: ``trainer.sync_batchnorm``.
-        grad_checkpointing: Hold no activations within the backbone's blocks.
-        **recipe: Arguments of :class:`Recipe`.
+        **dense: Further arguments of :class:`DenseTask`.
+
+    Raises:
+        InputError: If the data are of another task or without the masks that are asked for, or
+            faster-coco-eval is not installed.
     """
 
+    annotated = "instances"
+    example = "CocoInstances"
     same_in_checkpoints = ("annotation", "name", "model_args", "masks", "detector_args")
-    same_to_resume = (*Recipe.same_to_resume, "freeze_beta", "freeze_norm")
 
     def __init__(
         self,
@@ -52,43 +48,16 @@ class Detector(Recipe):
         model_args: dict[str, Any] | None = None,
         masks: bool = True,
         detector_args: dict[str, Any] | None = None,
-        initial_weights: str | None = None,
-        freeze_beta: bool | None = None,
-        freeze_norm: bool | None = None,
-        grad_checkpointing: bool = False,
-        **recipe: Any,
+        **dense: Any,
     ) -> None:
-        super().__init__(**recipe)
-        if annotation is None or annotation["of"] != "instances":
-            raise InputError(
-                "expected images with objects for a Detector, such as CocoInstances (got others)"
-            )
+        super().__init__(annotation, name, model_args, **dense)
         if masks and not annotation["masks"]:
             raise InputError(
                 "expected objects with masks for a Mask R-CNN (got boxes alone); set model.masks "
                 "to false for a Faster R-CNN"
             )
-        args = {
-            "image_mean": IMAGENET_DEFAULT_MEAN,
-            "image_std": IMAGENET_DEFAULT_STD,
-            **(detector_args or {}),
-        }
-        backbone = initial_backbone(
-            name,
-            model_args,
-            initial_weights,
-            freeze_beta,
-            freeze_norm,
-            args["image_mean"],
-            args["image_std"],
-            grad_checkpointing,
-        )
-        try:
-            self.model = (mask_rcnn if masks else faster_rcnn)(
-                backbone, len(annotation["classes"]), **args
-            )
-        except TypeError as error:
-            raise InputError(f"expected detector_args of torchvision ({error})") from None
+        of_extra("faster_coco_eval", "dense")  # Which the metric would miss after an epoch.
+        self.model = self.on_backbone(mask_rcnn if masks else faster_rcnn, detector_args)
         self.kinds: dict[str, Any] = {"box": "bbox", "mask": "segm"} if masks else {"box": "bbox"}
         most = self.model.roi_heads.detections_per_img
         self.average_precision = nn.ModuleDict(

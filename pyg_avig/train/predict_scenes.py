@@ -10,25 +10,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from faster_coco_eval import mask as run_lengths
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from pyg_avig.data.loading.image_files import read_image
-from pyg_avig.errors import InputError
+from pyg_avig.errors import InputError, of_extra
 from pyg_avig.files import written_whole
 from pyg_avig.train.checkpoint import load_weights
+from pyg_avig.train.dense_task import DenseTask
 from pyg_avig.train.detector import Detector
-from pyg_avig.train.recipe import Recipe
 from pyg_avig.train.segmenter import Segmenter
 
-TASKS: dict[str, type[Recipe]] = {"instances": Detector, "pixels": Segmenter}
+TASKS: dict[str, type[DenseTask]] = {task.annotated: task for task in (Detector, Segmenter)}
 """What a checkpoint's annotation is of, and the module that it is of."""
 
 
-def load_task(content: dict[str, Any], path: str | Path) -> Recipe:
+def load_task(content: dict[str, Any], path: str | Path) -> DenseTask:
     """The detector or segmenter in a checkpoint's content, in evaluation mode, on the CPU.
 
     Args:
@@ -56,7 +55,7 @@ def load_task(content: dict[str, Any], path: str | Path) -> Recipe:
 
 
 def predict_scenes(
-    task: Recipe, images: Sequence[str], out: str | Path, threshold: float = 0.5
+    task: DenseTask, images: Sequence[str], out: str | Path, threshold: float = 0.5
 ) -> int:
     """Write into a folder what is found on each image file.
 
@@ -112,7 +111,7 @@ def predict_scenes(
 
 
 @torch.inference_mode()
-def _found(task: Recipe, picture: Tensor) -> Any:
+def _found(task: DenseTask, picture: Tensor) -> Any:
     (found,) = task([to_dtype(picture, torch.float32, scale=True)])
     return found
 
@@ -128,6 +127,7 @@ def coco_results(
         path: The image file.
     """
     stem = Path(path).stem
+    run_lengths = of_extra("faster_coco_eval", "dense").mask
     results = []
     for n, (left, top, right, bottom) in enumerate(found["boxes"].tolist()):
         result = {

@@ -6,43 +6,36 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from pyg_avig.data.loading.scenes import IGNORE
-from pyg_avig.errors import InputError
 from pyg_avig.models.segmentation import SemanticFPN
-from pyg_avig.train.backbone import initial_backbone
-from pyg_avig.train.recipe import Recipe
+from pyg_avig.train.dense_task import DenseTask
 
 Batch = tuple[list[Tensor], list[Tensor]]
 
 
-class Segmenter(Recipe):
+class Segmenter(DenseTask):
     """Semantic FPN on a backbone of timm.
 
     Logged for each split are the mean over the classes of intersection over union (``miou``), and
-    the share of pixels that are right (``acc``), both in the images' own pixels. Its checkpoints
-    carry the classes, so that a prediction needs nothing else.
+    the share of pixels that are right (``acc``), both in the images' own pixels.
 
     Args:
         annotation: What the data say of themselves, such as
             :attr:`pyg_avig.data.datasets.segmentation_folder.SegmentationFolder.annotation`.
-        name: Name of the backbone in timm's registry; it needs features at strides 4 to 32.
-        model_args: Further arguments of ``timm.create_model``.
+        name: See :class:`DenseTask`.
+        model_args: See :class:`DenseTask`.
         segmenter_args: Further arguments of :class:`~pyg_avig.models.segmentation.SemanticFPN`,
             such as ``min_size`` or ``image_mean``.
-        initial_weights: See :class:`~pyg_avig.train.detector.Detector`.
-        freeze_beta: See :class:`~pyg_avig.train.detector.Detector`.
-        freeze_norm: See :class:`~pyg_avig.train.detector.Detector`.
-        grad_checkpointing: See :class:`~pyg_avig.train.detector.Detector`.
-        **recipe: Arguments of :class:`Recipe`.
+        **dense: Further arguments of :class:`DenseTask`.
     """
 
+    annotated = "pixels"
+    example = "SegmentationFolder"
     same_in_checkpoints = ("annotation", "name", "model_args", "segmenter_args")
-    same_to_resume = (*Recipe.same_to_resume, "freeze_beta", "freeze_norm")
 
     def __init__(
         self,
@@ -50,38 +43,11 @@ class Segmenter(Recipe):
         name: str = "attentionvig_s",
         model_args: dict[str, Any] | None = None,
         segmenter_args: dict[str, Any] | None = None,
-        initial_weights: str | None = None,
-        freeze_beta: bool | None = None,
-        freeze_norm: bool | None = None,
-        grad_checkpointing: bool = False,
-        **recipe: Any,
+        **dense: Any,
     ) -> None:
-        super().__init__(**recipe)
-        if annotation is None or annotation["of"] != "pixels":
-            raise InputError(
-                "expected images with a class for each pixel for a Segmenter, such as "
-                "SegmentationFolder (got others)"
-            )
-        args = {
-            "image_mean": IMAGENET_DEFAULT_MEAN,
-            "image_std": IMAGENET_DEFAULT_STD,
-            **(segmenter_args or {}),
-        }
-        backbone = initial_backbone(
-            name,
-            model_args,
-            initial_weights,
-            freeze_beta,
-            freeze_norm,
-            args["image_mean"],
-            args["image_std"],
-            grad_checkpointing,
-        )
+        super().__init__(annotation, name, model_args, **dense)
+        self.model = self.on_backbone(SemanticFPN, segmenter_args)
         classes = len(annotation["classes"])
-        try:
-            self.model = SemanticFPN(backbone, classes, **args)
-        except TypeError as error:
-            raise InputError(f"expected segmenter_args of SemanticFPN ({error})") from None
         metrics = MetricCollection(
             {
                 "miou": MulticlassJaccardIndex(classes, ignore_index=IGNORE),

@@ -24,6 +24,7 @@ SMALL = {
     "min_size": 64,
     "max_size": 64,
 }
+BOXES = {key: value for key, value in SMALL.items() if key != "mask_channels"}
 
 
 def detector(**args):
@@ -65,9 +66,19 @@ def test_a_detector_of_what_is_there_scores_one(monkeypatch):
     assert set(logged.values()) == {1.0}
 
 
-def test_more_objects_than_a_hundred_are_counted():
-    module = detector(detector_args={**SMALL, "box_detections_per_img": 300})
-    assert module.average_precision["val"].max_detection_thresholds == [1, 10, 300]
+def test_more_objects_than_a_hundred_are_counted(monkeypatch):
+    """All 150 objects are found and right, so precision is 1 at every recall."""
+    module = detector(masks=False, detector_args={**BOXES, "box_detections_per_img": 150}).eval()
+    corners = 4.0 * torch.cartesian_prod(torch.arange(15.0), torch.arange(10.0))
+    boxes, labels = torch.cat([corners, corners + 3], 1), torch.ones(150, dtype=torch.long)
+    target = {"boxes": boxes, "labels": labels, "iscrowd": labels * 0, "area": labels * 9.0}
+    found = {"boxes": boxes, "labels": labels, "scores": torch.ones(150)}
+    logged = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
+    monkeypatch.setattr(module.model, "forward", lambda images: [dict(found)])
+    module.validation_step(([torch.zeros(3, 64, 64)], [target]), 0)
+    module.on_validation_epoch_end()
+    assert logged["val_box_ap"] == 1
 
 
 def export(path, name="attentionvig_nano", model_args=NANO, mean=(0.485, 0.456, 0.406)):
@@ -141,7 +152,7 @@ def test_data_of_another_task_are_one_line(task, tmp_path, capsys):
 
 def test_faster_rcnn_learns_and_is_tested_on_a_json(tmp_path):
     root = coco_tree(tmp_path / "coco")
-    args = json.dumps({key: value for key, value in SMALL.items() if key != "mask_channels"})
+    args = json.dumps(BOXES)
     cli = CLI(
         [
             "fit",

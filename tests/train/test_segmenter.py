@@ -73,7 +73,7 @@ def test_right_pixels_score_one(monkeypatch):
     ("args", "message"),
     [
         ({"model_args": None}, "strides 4, 8, 16 and 32"),
-        ({"segmenter_args": {"foo": 3}}, "segmenter_args of SemanticFPN .*foo"),
+        ({"segmenter_args": {"foo": 3}}, "arguments of SemanticFPN .*foo"),
         ({"segmenter_args": {"segmentation_channels": 9}}, "multiple of 32"),
     ],
 )

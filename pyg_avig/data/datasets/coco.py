@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from faster_coco_eval import COCO
 from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from pyg_avig.data.loading.image_files import ImageFiles
 from pyg_avig.data.loading.scenes import InstanceDataModule
-from pyg_avig.errors import InputError
+from pyg_avig.errors import InputError, of_extra
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +36,7 @@ class CocoInstances(InstanceDataModule):
         masks: Whether objects have masks, besides boxes.
         bad_share: The share of files that may be missing or broken, and of objects whose box has
             no area or lies outside the image; see :class:`ImageFiles`.
-        batch_size: See :class:`SceneDataModule`.
-        eval_batch_size: See :class:`SceneDataModule`.
-        num_workers: See :class:`SceneDataModule`.
-        augmentation: See :class:`SceneDataModule`.
+        **loading: Arguments of :class:`SceneDataModule`.
     """
 
     def __init__(
@@ -52,19 +49,16 @@ class CocoInstances(InstanceDataModule):
         test_split: str = "val",
         masks: bool = True,
         bad_share: float = 1e-3,
-        batch_size: int = 16,
-        eval_batch_size: int = 1,
-        num_workers: int = 0,
-        augmentation: list[v2.Transform] | None = None,
+        **loading: Any,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, augmentation)
+        super().__init__(**loading)
         self.root = root
         self.images = images
         self.annotations = annotations
         self.names = {"train": train_split, "val": val_split, "test": test_split}
         self.masks = masks
         self.bad_share = bad_share
-        self._read: dict[str, COCO] = {}  # COCO's own takes half a minute to parse.
+        self._read: dict[str, Any] = {}  # COCO's own takes half a minute to parse.
         categories = self._coco("train").dataset["categories"]
         self.annotation = {
             "of": "instances",
@@ -73,20 +67,17 @@ class CocoInstances(InstanceDataModule):
             "category_ids": [category["id"] for category in categories],
         }
 
-    def setup(self, stage: str | None = None) -> None:
-        """Look through the splits that this stage takes."""
-        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
-        for split in wanted.get(stage or "", ("train", "val", "test")):
-            name = self.names[split]
-            self.splits[split] = CocoScenes(
-                self._coco(split),
-                Path(self.root, self.images.format(split=name)),
-                self.annotation["category_ids"],
-                self.masks,
-                self.bad_share,
-            )
+    def scenes_of(self, split: str) -> CocoScenes:
+        """The images of a split."""
+        return CocoScenes(
+            self._coco(split),
+            Path(self.root, self.images.format(split=self.names[split])),
+            self.annotation["category_ids"],
+            self.masks,
+            self.bad_share,
+        )
 
-    def _coco(self, split: str) -> COCO:
+    def _coco(self, split: str) -> Any:
         name = self.names[split]
         if name not in self._read:
             if not Path(self.root).is_dir():
@@ -95,42 +86,85 @@ class CocoInstances(InstanceDataModule):
         return self._read[name]
 
 
-def read_coco(path: Path) -> COCO:
-    """A JSON of COCO's format.
+def read_coco(path: Path) -> Any:
+    """A JSON of COCO's format, as a ``COCO`` of faster-coco-eval.
 
     Raises:
-        InputError: If it is missing, broken, or refers to what it does not have.
+        InputError: If it is missing, broken, or refers to what it does not have, or
+            faster-coco-eval is not installed.
     """
+    faster_coco_eval = of_extra("faster_coco_eval", "dense")
     if not path.is_file():
         raise InputError(f"{path}: expected a JSON of COCO's format (there is no such file)")
     try:
-        coco = COCO(str(path))
-        for image in coco.dataset["images"]:
-            for key in ("file_name", "width", "height"):
-                image[key]
-        names = [category["name"] for category in coco.dataset["categories"]]
-        annotations = [
-            (a["id"], a["image_id"], a["category_id"], a["bbox"])
-            for a in coco.dataset["annotations"]
-        ]
+        coco = faster_coco_eval.COCO(str(path))
+        _check(path, coco)
+    except InputError:
+        raise
     except KeyError as error:
         raise InputError(f"{path}: expected a JSON of COCO's format (it lacks {error})") from None
     except (ValueError, TypeError, AssertionError, OSError) as error:
         raise InputError(f"{path}: expected a JSON of COCO's format ({error})") from None
-    if not names:
-        raise InputError(f"{path}: expected categories (got none)")
-    for ident, image_id, category_id, box in annotations:
-        if image_id not in coco.imgs:
-            raise InputError(f"{path}: annotation {ident} is of an image {image_id} that it lacks")
-        if category_id not in coco.cats:
-            raise InputError(
-                f"{path}: annotation {ident} is of a category {category_id} that it lacks"
-            )
-        if np.shape(box) != (4,) or not np.isfinite(box).all():
-            raise InputError(
-                f"{path}: expected a bbox of four numbers of annotation {ident} (got {box})"
-            )
     return coco
+
+
+def _check(path: Path, coco: Any) -> None:
+    """Raise an InputError if an entry has not what it must, or refers to one that is not there."""
+    _check_entries(path, "image", coco.dataset["images"])
+    _check_entries(path, "category", coco.dataset["categories"])
+    _check_entries(path, "annotation", coco.dataset["annotations"])
+    if not coco.cats:
+        raise InputError(f"{path}: expected categories (got none)")
+    for annotation in coco.dataset["annotations"]:
+        for name, known in (("image", coco.imgs), ("category", coco.cats)):
+            if annotation[f"{name}_id"] not in known:
+                raise InputError(
+                    f"{path}: annotation {annotation['id']} is of {name} "
+                    f"{annotation[f'{name}_id']}, which it lacks"
+                )
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+# Of each kind of entry its fields: what they must be, whether they are, and what stands for none.
+_FIELDS: dict[str, dict[str, tuple[str, Callable[[Any], bool], Any]]] = {
+    "image": {
+        "file_name": ("a string", lambda value: isinstance(value, str), None),
+        "width": ("a number of pixels", _is_side, None),
+        "height": ("a number of pixels", _is_side, None),
+    },
+    "category": {"name": ("a string", lambda value: isinstance(value, str), None)},
+    "annotation": {
+        "bbox": ("four numbers", _is_box, None),
+        "iscrowd": ("0 or 1", lambda value: value in (0, 1), 0),
+        "area": ("a number", _is_number, 0),
+    },
+}
+
+
+def _check_entries(path: Path, name: str, entries: list[dict[str, Any]]) -> None:
+    """Raise an InputError if an id stands twice or a field is not what it must be."""
+    ids = set()
+    for entry in entries:
+        if entry["id"] in ids:
+            raise InputError(f"{path}: expected {name} ids of their own (got {entry['id']} twice)")
+        ids.add(entry["id"])
+        for field, (what, fits, default) in _FIELDS[name].items():
+            value = entry[field] if default is None else entry.get(field, default)
+            if not fits(value):
+                raise InputError(
+                    f"{path}: expected {what} as {field} of {name} {entry['id']} (got {value!r})"
+                )
 
 
 class CocoScenes:
@@ -146,11 +180,11 @@ class CocoScenes:
     Raises:
         InputError: If more files are missing or more boxes useless than ``bad_share`` allows, no
             image has an object, categories are others, or a mask is missing or of another size
-            than its image. On reading, if an image is.
+            than its image. On reading, if an image is, or a mask cannot be decoded.
     """
 
     def __init__(
-        self, coco: COCO, folder: Path, category_ids: list[int], masks: bool, bad_share: float
+        self, coco: Any, folder: Path, category_ids: list[int], masks: bool, bad_share: float
     ) -> None:
         self.coco = coco
         self.masks = masks
@@ -209,10 +243,19 @@ class CocoScenes:
             ),
         }
         if self.masks:
-            masks = [self.coco.annToMask(a) for a in objects]
+            masks = [self._mask(a) for a in objects]
             stacked = np.stack(masks) if masks else np.zeros((0, height, width), np.uint8)
             target["masks"] = tv_tensors.Mask(torch.from_numpy(stacked))
         return image, target
+
+    def _mask(self, annotation: dict[str, Any]) -> np.ndarray:
+        try:
+            return self.coco.annToMask(annotation)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{self.coco.annotation_file}: annotation {annotation['id']}: expected a mask that "
+                f"can be decoded ({error})"
+            ) from None
 
     def _size(self, image_id: int) -> tuple[int, int]:
         image = self.coco.imgs[image_id]

@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
-from torchvision.transforms import v2
 
 from pyg_avig.data.datasets.digits import CLASSES, Digits
 from pyg_avig.data.loading.image_graphs import ArrayImages
@@ -20,13 +19,14 @@ from pyg_avig.errors import InputError
 _INK = 85  # A third of full ink.
 _TRACE = 25  # Where there is less, another digit may lie.
 _TRIES = 20  # To place a digit where there is none.
+_SMALLEST, _LARGEST = 0.35, 0.57  # Sizes of digits, as shares of a scene's side.
 
 
 class DigitComposer:
     """Scenes of several digits on a noisy ground, the same for an index whenever it is asked for.
 
     Digits have different sizes, greys and places and do not overlap; a pixel belongs to a digit
-    where its ink covers more than a third of it.
+    where its ink covers more than a third of it. Their sizes are in proportion to the scene's.
 
     Args:
         digits: The digits.
@@ -57,7 +57,7 @@ class DigitComposer:
         masks, labels = [], []
         for _ in range(generator.integers(2, 5)):
             picture, label = self.digits[int(generator.integers(len(self.digits)))]
-            size = int(generator.integers(22, 37))
+            size = int(generator.integers(int(_SMALLEST * side), int(_LARGEST * side)))
             digit = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC), np.float64)
             inked = digit > _TRACE
             for _ in range(_TRIES):
@@ -88,10 +88,7 @@ class DigitInstances(InstanceDataModule):
         scenes: Scenes to train on; a quarter as many are for validation, and for the test.
         seed: Draws other scenes.
         masks: Whether objects have masks, besides boxes.
-        batch_size: See :class:`SceneDataModule`.
-        eval_batch_size: See :class:`SceneDataModule`.
-        num_workers: See :class:`SceneDataModule`.
-        augmentation: See :class:`SceneDataModule`.
+        **loading: Arguments of :class:`SceneDataModule`.
     """
 
     def __init__(
@@ -100,12 +97,9 @@ class DigitInstances(InstanceDataModule):
         scenes: int = 1024,
         seed: int = 0,
         masks: bool = True,
-        batch_size: int = 16,
-        eval_batch_size: int = 1,
-        num_workers: int = 0,
-        augmentation: list[v2.Transform] | None = None,
+        **loading: Any,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, augmentation)
+        super().__init__(**loading)
         self.args = side, scenes, seed
         self.masks = masks
         self.annotation = {
@@ -115,12 +109,9 @@ class DigitInstances(InstanceDataModule):
             "category_ids": list(range(1, len(CLASSES) + 1)),
         }
 
-    def setup(self, stage: str | None = None) -> None:
-        """Take the digits of each split."""
-        self.splits = {
-            split: DigitObjects(composer, self.masks)
-            for split, composer in _composers(*self.args).items()
-        }
+    def scenes_of(self, split: str) -> DigitObjects:
+        """The scenes of a split's digits."""
+        return DigitObjects(_composer(split, *self.args), self.masks)
 
 
 class DigitPixels(SemanticDataModule):
@@ -132,10 +123,7 @@ class DigitPixels(SemanticDataModule):
         side: See :class:`DigitInstances`.
         scenes: See :class:`DigitInstances`.
         seed: See :class:`DigitInstances`.
-        batch_size: See :class:`SceneDataModule`.
-        eval_batch_size: See :class:`SceneDataModule`.
-        num_workers: See :class:`SceneDataModule`.
-        augmentation: See :class:`SceneDataModule`.
+        **loading: Arguments of :class:`SceneDataModule`.
     """
 
     def __init__(
@@ -143,21 +131,16 @@ class DigitPixels(SemanticDataModule):
         side: int = 64,
         scenes: int = 1024,
         seed: int = 0,
-        batch_size: int = 16,
-        eval_batch_size: int = 1,
-        num_workers: int = 0,
-        augmentation: list[v2.Transform] | None = None,
+        **loading: Any,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, augmentation)
+        super().__init__(**loading)
         self.args = side, scenes, seed
         classes = [*CLASSES, "background"]
         self.annotation = {"of": "pixels", "classes": classes, "values": list(range(len(classes)))}
 
-    def setup(self, stage: str | None = None) -> None:
-        """Take the digits of each split."""
-        self.splits = {
-            split: DigitLabels(composer) for split, composer in _composers(*self.args).items()
-        }
+    def scenes_of(self, split: str) -> DigitLabels:
+        """The scenes of a split's digits."""
+        return DigitLabels(_composer(split, *self.args))
 
 
 class DigitObjects:
@@ -202,13 +185,10 @@ class DigitLabels:
         return tv_tensors.Image(image), tv_tensors.Mask(labels)
 
 
-def _composers(side: int, scenes: int, seed: int) -> dict[str, DigitComposer]:
-    """Scenes for each split, of that split's own digits."""
+def _composer(split: str, side: int, scenes: int, seed: int) -> DigitComposer:
+    """Scenes of a split's own digits."""
     digits = Digits()
     digits.setup()
-    held_out = -(-scenes // 4)
-    sizes = {"train": scenes, "val": held_out, "test": held_out}
-    return {
-        split: DigitComposer(cast(ArrayImages, digits.splits[split]), number, (seed, n), side)
-        for n, (split, number) in enumerate(sizes.items())
-    }
+    number = scenes if split == "train" else -(-scenes // 4)
+    place = ("train", "val", "test").index(split)
+    return DigitComposer(cast(ArrayImages, digits.splits[split]), number, (seed, place), side)

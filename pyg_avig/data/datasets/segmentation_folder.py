@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from pyg_avig.data.loading.image_files import ImageFiles
 from pyg_avig.data.loading.scenes import IGNORE, SemanticDataModule
@@ -42,10 +41,7 @@ class SegmentationFolder(SemanticDataModule):
         val_split: The same for validation.
         test_split: The same for the test.
         bad_share: The share of files that may be broken; see :class:`ImageFiles`.
-        batch_size: See :class:`SceneDataModule`.
-        eval_batch_size: See :class:`SceneDataModule`.
-        num_workers: See :class:`SceneDataModule`.
-        augmentation: See :class:`SceneDataModule`.
+        **loading: Arguments of :class:`SceneDataModule`.
     """
 
     def __init__(
@@ -62,12 +58,9 @@ class SegmentationFolder(SemanticDataModule):
         val_split: str = "val",
         test_split: str = "val",
         bad_share: float = 1e-3,
-        batch_size: int = 16,
-        eval_batch_size: int = 1,
-        num_workers: int = 0,
-        augmentation: list[v2.Transform] | None = None,
+        **loading: Any,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, augmentation)
+        super().__init__(**loading)
         values = list(range(len(classes))) if values is None else values
         ignore = [IGNORE] if ignore is None else ignore
         if not 1 <= len(classes) < _UNKNOWN:
@@ -80,24 +73,20 @@ class SegmentationFolder(SemanticDataModule):
         if min(*values, *ignore, 0) < 0 or max(*values, *ignore, 0) > 255:
             raise InputError(f"expected values of a byte (got {values} and {ignore})")
         self.root = root
-        self.folders = {"images": images, "labels": labels}
+        self.folders = images, labels
         self.suffixes = image_suffix, label_suffix
         self.names = {"train": train_split, "val": val_split, "test": test_split}
         self.bad_share = bad_share
         self.ignore = ignore
         self.annotation = {"of": "pixels", "classes": list(classes), "values": list(values)}
 
-    def setup(self, stage: str | None = None) -> None:
-        """Find the files of the splits that this stage takes."""
-        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
-        for split in wanted.get(stage or "", ("train", "val", "test")):
-            images, labels = (
-                Path(self.root, folder.format(split=self.names[split]))
-                for folder in self.folders.values()
-            )
-            table = label_table(self.annotation["values"], self.ignore)
-            pairs = LabelledPixels(_pairs(images, labels, *self.suffixes), table)
-            self.splits[split] = PixelScenes(pairs, self.bad_share)
+    def scenes_of(self, split: str) -> PixelScenes:
+        """The images of a split."""
+        images, labels = (
+            Path(self.root, folder.format(split=self.names[split])) for folder in self.folders
+        )
+        table = label_table(self.annotation["values"], self.ignore)
+        return PixelScenes(_pairs(images, labels, *self.suffixes), table, self.bad_share)
 
 
 def _pairs(images: Path, labels: Path, image_suffix: str, label_suffix: str) -> list:
@@ -139,36 +128,25 @@ def label_table(values: list[int], ignore: list[int]) -> np.ndarray:
     return table
 
 
-class LabelledPixels:
-    """Image files, and what their label images say: a reader for :class:`ImageFiles`.
+class LabelledFiles:
+    """Image files, and what their label images hold: a reader for :class:`ImageFiles`.
 
     Args:
         pairs: Paths of images and label images.
-        table: See :func:`label_table`.
 
     Raises:
-        InputError: On reading, if a label image is broken, holds no bytes, or holds others than
-            the table knows.
+        InputError: On reading, if a label image is broken or holds no bytes.
     """
 
-    def __init__(self, pairs: list[tuple[Path, Path]], table: np.ndarray) -> None:
+    def __init__(self, pairs: list[tuple[Path, Path]]) -> None:
         self.pairs = pairs
-        self.table = table
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Path, tuple[Path, np.ndarray]]:
         image, path = self.pairs[index]
-        held = _read_labels(path)
-        labels = self.table[held]
-        unknown = held[labels == _UNKNOWN]
-        if unknown.size:
-            raise InputError(
-                f"{path}: expected labels of {int((self.table < _UNKNOWN).sum())} classes or to "
-                f"ignore (got {int(unknown.max())})"
-            )
-        return image, (path, labels)
+        return image, (path, _read_labels(path))
 
 
 def _read_labels(path: Path) -> np.ndarray:
@@ -187,21 +165,34 @@ class PixelScenes:
     """Images and the class of each pixel, broken files replaced by their neighbours.
 
     Args:
-        pairs: The files.
+        pairs: Paths of images and label images.
+        table: See :func:`label_table`.
         bad_share: See :class:`ImageFiles`.
+
+    Raises:
+        InputError: On reading, if a label image is of another size than its image, or holds values
+            that the table does not know.
     """
 
-    def __init__(self, pairs: LabelledPixels, bad_share: float) -> None:
-        self.files = ImageFiles(pairs, channels=3, bad_share=bad_share)
+    def __init__(self, pairs: list[tuple[Path, Path]], table: np.ndarray, bad_share: float) -> None:
+        self.files = ImageFiles(LabelledFiles(pairs), channels=3, bad_share=bad_share)
+        self.table = table
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Tensor]:
-        picture, (path, labels) = cast(Any, self.files[index])
-        if labels.shape != (picture.height, picture.width):
+        picture, (path, held) = cast(Any, self.files[index])
+        if held.shape != (picture.height, picture.width):
             raise InputError(
                 f"{path}: expected labels of the image's {picture.width} x {picture.height} "
-                f"pixels (got {labels.shape[1]} x {labels.shape[0]})"
+                f"pixels (got {held.shape[1]} x {held.shape[0]})"
+            )
+        labels = self.table[held]
+        unknown = held[labels == _UNKNOWN]
+        if unknown.size:
+            raise InputError(
+                f"{path}: expected labels of {int((self.table < _UNKNOWN).sum())} classes or to "
+                f"ignore (got {int(unknown.max())})"
             )
         return tv_tensors.Image(picture), tv_tensors.Mask(torch.from_numpy(labels))

@@ -60,7 +60,7 @@ class SceneDataModule(pl.LightningDataModule):
     """What the data modules of scenes share.
 
     Batches are a list of images (3, H, W) in [0, 1], of any sizes, and a list of targets. A
-    subclass fills ``splits`` in :meth:`setup` and says in ``annotation`` what is on the images.
+    subclass gives a split in :meth:`scenes_of` and says in ``annotation`` what is on the images.
 
     Args:
         batch_size: Images that one update sees: on all devices, and in all the batches whose
@@ -97,9 +97,19 @@ class SceneDataModule(pl.LightningDataModule):
         """
         return device_share(self.batch_size, self.trainer)
 
+    def scenes_of(self, split: str) -> Scenes:
+        """The images and targets of the split ``train``, ``val`` or ``test``."""
+        raise NotImplementedError
+
     def transforms(self, training: bool) -> list[Any]:
         """What becomes of an image of bytes and its target, in turn."""
         raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        """Take the splits of this stage."""
+        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        for split in wanted.get(stage or "", ("train", "val", "test")):
+            self.splits[split] = self.scenes_of(split)
 
     def loader(self, split: str, training: bool = False) -> DataLoader:
         """The loader of this process's share of a split: augmented and shuffled if ``training``."""

@@ -126,10 +126,13 @@ def remove(content, *names):
     [
         (lambda c: c["annotations"][0].update(bbox=[4, 4, 0, 9]), "1 of 3 boxes .* no area .*4, 0"),
         (lambda c: c["annotations"][0].update(bbox=[90, 0, 9, 9]), "no area within their image"),
-        (lambda c: c["annotations"][0].update(bbox=[90, 9]), "four numbers of annotation 1"),
+        (
+            lambda c: c["annotations"][0].update(bbox=[90, 9]),
+            "four numbers as bbox of",
+        ),
         (lambda c: c["annotations"][0].update(bbox=[1, 1, float("nan"), 9]), "four numbers"),
-        (lambda c: c["annotations"][0].update(image_id=77), "image 77 that it lacks"),
-        (lambda c: c["annotations"][0].update(category_id=1), "category 1 that it lacks"),
+        (lambda c: c["annotations"][0].update(image_id=77), "image 77, which it lacks"),
+        (lambda c: c["annotations"][0].update(category_id=1), "category 1, which it lacks"),
         (lambda c: c["annotations"][2]["segmentation"].update(size=[9, 9]), r"\[40, 48\] .got \[9"),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2]]), "polygons or run lengths"),
         (lambda c: c["annotations"].clear(), "none of 3 images has any"),
@@ -137,11 +140,28 @@ def remove(content, *names):
         (lambda c: remove(c, "categories"), "lacks 'categories'"),
         (lambda c: remove(c["images"][0], "width"), "lacks 'width'"),
         (lambda c: c["categories"].clear(), "expected categories .got none"),
+        (lambda c: c["images"][0].update(width="48"), "pixels as width of image 2 .got '48'"),
+        (lambda c: c["images"][1].update(height=0), "pixels as height of image 5 .got 0"),
+        (lambda c: c["images"][1].update(file_name=5), "a string as file_name of image 5"),
+        (lambda c: c["annotations"][0].update(iscrowd=None), "0 or 1 as iscrowd .* .got None"),
+        (lambda c: c["annotations"][0].update(area="a"), "a number as area of annotation 1"),
+        (lambda c: c["images"][1].update(id=2), "image ids of their own .got 2 twice"),
+        (lambda c: c["annotations"][1].update(id=1), "annotation ids of their own .got 1 twice"),
+        (lambda c: c["categories"][1].update(id=3), "category ids of their own .got 3 twice"),
     ],
 )
 def test_what_is_wrong_with_a_json_is_named(root, change, message):
     with pytest.raises(InputError, match=message):
         scenes(changed(root, change))
+
+
+@pytest.mark.parametrize("counts", ["words", "", None, [100, 50], [-5, 1925], [100, 5000]])
+def test_a_mask_that_cannot_be_decoded_is_named(root, counts):
+    found = scenes(
+        changed(root, lambda c: c["annotations"][2]["segmentation"].update(counts=counts))
+    )
+    with pytest.raises(InputError, match="train.json: annotation 3: expected a mask that can"):
+        found[1]
 
 
 def test_other_categories_than_those_trained_are_refused(root):

@@ -29,6 +29,15 @@ def test_boxes_fit_their_masks(instances):
             assert all(edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
 
 
+@pytest.mark.parametrize("side", [48, 64, 96])
+def test_digits_grow_with_their_scene(side):
+    data = DigitInstances(scenes=20, side=side)
+    data.setup("fit")
+    boxes = torch.cat([data.splits["train"][n][1]["boxes"] for n in range(20)])
+    heights = (boxes[:, 3] - boxes[:, 1]) / side
+    assert 0.28 < heights.min() < heights.max() <= 0.57  # Ink fills most of a digit's square.
+
+
 def test_scenes_are_the_same_whenever_they_are_asked_for(instances):
     train, val = instances.splits["train"], instances.splits["val"]
     assert torch.equal(train[3][0], train[3][0])

@@ -145,6 +145,13 @@ def test_arguments_that_do_not_fit_are_named(root, args, message):
         scenes(root, **args)
 
 
+@pytest.mark.parametrize("change", [wide, beyond])
+def test_what_contradicts_itself_is_not_replaced(root, change):
+    change(root)
+    with pytest.raises(InputError, match="0.png: expected labels of"):
+        scenes(root, bad_share=0.9)[0]
+
+
 def test_a_broken_file_is_replaced(root, caplog):
     (root / "labels/train/0.png").write_bytes(b"broken")
     found = scenes(root, bad_share=0.5)
