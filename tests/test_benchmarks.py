@@ -208,7 +208,7 @@ def test_changes_reach_into_a_config():
 def test_large_graphs_table(sampled):
     (row,) = large_graphs.large_graphs(1, ((3000, 9000, sampled),))
     assert row["updates"] == 1
-    assert row["bytes"] > row["before"] > 2**26
+    assert row["bytes"] >= row["before"] > 2**26
     assert row["train_seconds"] > 0
     assert "3,000 | 9,000" in large_graphs.report([row])[2]
 

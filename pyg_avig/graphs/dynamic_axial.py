@@ -51,12 +51,14 @@ class DynamicAxialEdges(GraphConstructor):
     def graph(self, data: Data) -> AxialGraph:
         """The graph, which holds no edges."""
         lattice = AxialEdges(self.stride).graph(data)
-        return nearer_than_usual(points_of(data, self.of), lattice) if lattice.degree else lattice
+        return (
+            nearer_than_usual(points_of(data, self.of), lattice) if lattice.num_edges else lattice
+        )
 
     def on_lattice(self, x: Tensor, size: Sequence[int]) -> AxialGraph:
         """The graph of node features (B * N, C) on lattices of one size."""
         lattice = AxialEdges(self.stride).on_lattice(x, size)
-        return nearer_than_usual(x, lattice) if lattice.degree else lattice
+        return nearer_than_usual(x, lattice) if lattice.num_edges else lattice
 
 
 @torch.no_grad()
@@ -65,7 +67,7 @@ def nearer_than_usual(x: Tensor, lattice: AxialGraph) -> MaskedAxialGraph:
 
     Args:
         x: Node features, (B * N, C).
-        lattice: The graph of SVGA, with neighbours.
+        lattice: The graph of SVGA, with edges.
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     grid = x.view(lattice.batch_size, *lattice.size, x.size(1))

@@ -54,12 +54,14 @@ class BetaBounds:
                 f"expected a factor of at least 1 for the bounds of beta (got {factor})"
             )
         self._reach = math.log(factor)
-        self._held = [(log_beta, log_beta.detach().clone()) for log_beta in log_betas(module)]
+        self._held = log_betas(module)
+        self.initial = [log_beta.detach().clone() for log_beta in self._held]
+        """The logarithms that the bounds are around, a tensor (heads,) a layer."""
 
     @torch.no_grad()
     def hold(self) -> None:
         """Bring back every value that has left its bounds."""
-        for log_beta, initial in self._held:
+        for log_beta, initial in zip(self._held, self.initial, strict=True):
             initial = initial.to(log_beta)
             log_beta.clamp_(initial - self._reach, initial + self._reach)
 

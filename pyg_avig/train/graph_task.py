@@ -81,6 +81,7 @@ class GraphTask(Recipe):
 
     def setup(self, stage: str) -> None:
         """Refuse batches of neighbours that reach less far than the model."""
+        super().setup(stage)
         hops = getattr(getattr(self.trainer, "datamodule", None), "num_neighbors", None)
         if hops is None:
             return

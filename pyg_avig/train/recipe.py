@@ -121,7 +121,7 @@ class Recipe(pl.LightningModule):
         )
 
     def setup(self, stage: str) -> None:
-        """Note where every beta begins, before a training is taken up where it was."""
+        """Note where every beta begins; what is resumed says so itself."""
         if stage == "fit" and self.hparams["beta_bound"] is not None:
             self._bounds = BetaBounds(self.model, self.hparams["beta_bound"])
 
@@ -312,6 +312,8 @@ class Recipe(pl.LightningModule):
         Between two updates the gradients that were accumulated are kept. A training that ends
         within an epoch, by ``max_steps`` or ``max_time``, goes on within it.
         """
+        if self._bounds is not None:
+            checkpoint["beta_bounds"] = self._bounds.initial
         trainer: Any = self.trainer
         done = trainer.fit_loop.batch_idx + 1
         if trainer.is_last_batch or not done:
@@ -330,6 +332,8 @@ class Recipe(pl.LightningModule):
 
         It is a function of the number of updates alone, which the trainer restores.
         """
+        if self._bounds is not None and "beta_bounds" in checkpoint:
+            self._bounds.initial = checkpoint["beta_bounds"]
         checkpoint["lr_schedulers"] = []
         self._accumulated = checkpoint.get("accumulated", {})
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from pyg_avig import AxialGraph, InputError
-from pyg_avig.models import layers
+from pyg_avig.graphs import lattice_edges
 from pyg_avig.models.dense_backbone import DenseBackbone
 
 SMALL = {"channels": (8, 8, 8, 8), "irb_depths": (1, 1, 1, 1), "grapher_depths": (1, 1, 1, 1)}
@@ -79,12 +79,12 @@ def lattices():
     """The size and stride of each graph that a backbone builds."""
     seen = []
 
-    def spy(size, stride, **kwargs):
+    def spy(size, stride, *args):
         seen.append((tuple(size), stride))
-        return AxialGraph(size, stride, **kwargs)
+        return AxialGraph(size, stride, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "AxialGraph", spy)
+        patch.setattr(lattice_edges, "AxialGraph", spy)
         yield seen
 
 

@@ -59,6 +59,7 @@ def test_beta_has_a_learning_rate_of_its_own(tmp_path, more):
         assert rate == pytest.approx(share * rates[1][name])
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_beta_is_held_within_its_bounds_also_when_resumed(tmp_path):
     fast = [
         "--model.lr=0.5",

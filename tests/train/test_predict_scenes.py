@@ -137,8 +137,7 @@ def test_what_does_not_fit_is_one_line(detector_checkpoint, checkpoint, pictures
 def test_a_checkpoint_of_another_task_is_one_line(detector_checkpoint, pictures, tmp_path, capsys):
     out, other = str(tmp_path / "out"), str(tmp_path / "other.ckpt")
     content = torch.load(detector_checkpoint, weights_only=True)
-    graphs = {"facts": {}, "model_args": None}
-    torch.save({**content, "hyper_parameters": graphs}, other)
+    torch.save({**content, "hyper_parameters": {"name": "of a task of their own"}}, other)
     assert "expected a checkpoint of `pyg-avig fit`" in refused([other, *pictures], capsys)
     for annotation, message in (({"of": "words"}, "{'of': 'words'}"), (None, "got None")):
         hparams = {**content["hyper_parameters"], "annotation": annotation}
