@@ -227,9 +227,9 @@ def dense(
     changes = {
         "trainer": {"max_epochs": max_epochs} if max_epochs else {},
         "model": {"init_args": yaml.safe_load(model)},
-        "data": {"init_args": yaml.safe_load(data) | ({"root": root} if root else {})},
+        "data": {"init_args": yaml.safe_load(data)},
     }
-    rows = dense_module.dense(f"dense-{name}", recipe, number, names, changes)
+    rows = dense_module.dense(f"dense-{name}", recipe, number, names, changes, root)
     print("\n" + "\n".join(dense_module.report(rows)))
 
 

@@ -26,7 +26,12 @@ RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def dense(
-    name: str, config: str | Path, number: int, rivals: list[str], changes: dict[str, Any]
+    name: str,
+    config: str | Path,
+    number: int,
+    rivals: list[str],
+    changes: dict[str, Any],
+    root: str | None = None,
 ) -> list[dict[str, Any]]:
     """Train and test each rival with each seed; a row for each run.
 
@@ -40,6 +45,7 @@ def dense(
         number: Number of seeds.
         rivals: Keys of ``RIVALS``, or names of timm.
         changes: What stands in place of the config's values.
+        root: Folder of the data, in place of the config's; results do not hang on it.
 
     Raises:
         ValueError: If what is written under this name is of another config or other changes.
@@ -55,6 +61,8 @@ def dense(
     }
     recipe = merged(yaml.safe_load(Path(config).read_text()), {"trainer": quiet})
     recipe = merged(recipe, changes)
+    if root is not None:
+        recipe = merged(recipe, {"data": {"init_args": {"root": root}}})
     budget = {"config": str(config), "changes": changes}
     for seed in range(number):  # The rivals in turn, so that what is cut can be compared.
         for rival in rivals:

@@ -138,15 +138,15 @@ def test_dense_table(tmp_path, monkeypatch):
     """What is written is not run again; another budget is another table."""
     monkeypatch.setattr(timing, "__file__", str(tmp_path / "timing.py"))
     labels_tree(tmp_path)
-    data = {"batch_size": 2, "classes": ["a", "b"], "root": str(tmp_path)}
+    data = {"batch_size": 2, "classes": ["a", "b"]}
     segmenter = {"segmenter_args": {"pyramid_channels": 16}}
     changes = {"trainer": {"max_epochs": 1}, "model": {"init_args": segmenter}}
     changes["data"] = {"init_args": data}
     config = "configs/own_data/semantic.yaml"
     soft = "attentionvig_nano, softmax"
-    first = dense.dense("streets", config, 1, [soft], changes)
+    first = dense.dense("streets", config, 1, [soft], changes, str(tmp_path))
     monkeypatch.setattr(timing, "environment", lambda device: {"device": "another"})
-    rows = dense.dense("streets", config, 2, [soft, "resnet18"], changes)
+    rows = dense.dense("streets", config, 2, [soft, "resnet18"], changes, str(tmp_path))
     assert [(row["rival"], row["seed"]) for row in rows] == [
         (soft, 0),
         ("resnet18", 0),
@@ -158,7 +158,8 @@ def test_dense_table(tmp_path, monkeypatch):
     assert set(rows[0]["metrics"]) == {"test_loss", "test_miou", "test_acc"}
     assert rows[0]["parameters"] < rows[1]["parameters"]
     assert all(0 < row["processor_seconds"] for row in rows)
-    assert len(dense.dense("streets", config, 2, ["resnet18"], changes)) == 2
+    assert len(dense.dense("streets", config, 2, ["resnet18"], changes)) == 2  # None is run.
+    assert str(tmp_path) not in (tmp_path / "results" / "streets.json").read_text()
     with pytest.raises(ValueError, match="'streets' have changes"):
         dense.dense("streets", config, 2, [soft], {})
 
