@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.recipes import QUIET_TRAINER
 from benchmarks.timing import spread
 from pyg_avig.train.cli import CLI
 
@@ -43,13 +44,7 @@ def accuracy(
     """
     recipe = yaml.safe_load(Path(config).read_text())
     recipe["trainer"] |= {
-        "accelerator": "cpu",
-        "logger": False,
-        "callbacks": None,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "limit_val_batches": 0,
+        **QUIET_TRAINER,
         "max_epochs": max_epochs or recipe["trainer"]["max_epochs"],
     }
     rows = []

@@ -12,6 +12,7 @@ import yaml
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from benchmarks.recipes import QUIET_TRAINER
 from benchmarks.timing import spread
 from pyg_avig import CrossAttnConv
 from pyg_avig.train.cli import CLI
@@ -94,13 +95,7 @@ def _trained(config: str, seed: int, max_epochs: int | None) -> tuple[Any, Any]:
     recipe = yaml.safe_load(Path(config).read_text())
     recipe["seed_everything"] = seed
     recipe["trainer"] |= {
-        "accelerator": "cpu",
-        "logger": False,
-        "callbacks": None,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "limit_val_batches": 0,
+        **QUIET_TRAINER,
         "max_epochs": max_epochs or recipe["trainer"]["max_epochs"],
     }
     split = recipe["data"]["init_args"].get("split") or {}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import yaml
 
+from benchmarks.recipes import QUIET_TRAINER
 from benchmarks.timing import save, saved, spread
 from pyg_avig.train.cli import CLI
 
@@ -50,16 +51,7 @@ def dense(
     Raises:
         ValueError: If what is written under this name is of another config or other changes.
     """
-    quiet = {
-        "accelerator": "cpu",
-        "logger": False,
-        "callbacks": None,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "limit_val_batches": 0,
-    }
-    recipe = merged(yaml.safe_load(Path(config).read_text()), {"trainer": quiet})
+    recipe = merged(yaml.safe_load(Path(config).read_text()), {"trainer": QUIET_TRAINER})
     recipe = merged(recipe, changes)
     if root is not None:
         recipe = merged(recipe, {"data": {"init_args": {"root": root}}})

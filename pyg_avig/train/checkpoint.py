@@ -86,13 +86,7 @@ def load_classifier(path: str | Path) -> ImageClassifier:
     Raises:
         InputError: If the file is missing, broken, or of another model.
     """
-    if Path(path).suffix == ".safetensors":
-        tensors, description = read_export(path)
-        content = {"state_dict": {f"model.{name}": value for name, value in tensors.items()}}
-    else:
-        content = read_checkpoint(path)
-        # Nothing that only training needs, such as a teacher.
-        description = {key: content["hyper_parameters"][key] for key in NEEDED}
+    content, description = _described(path, NEEDED)
     try:
         classifier = ImageClassifier(**description)
     except (TypeError, KeyError) as error:
@@ -108,12 +102,7 @@ def load_graph_task(path: str | Path) -> GraphTask:
         InputError: If the file is missing, broken, or of another model, or its weights are not
             finite.
     """
-    if Path(path).suffix == ".safetensors":
-        tensors, description = read_export(path, NEEDED_OF_GRAPHS)
-        content = {"state_dict": {f"model.{name}": value for name, value in tensors.items()}}
-    else:
-        content = read_checkpoint(path, NEEDED_OF_GRAPHS)
-        description = {key: content["hyper_parameters"][key] for key in NEEDED_OF_GRAPHS}
+    content, description = _described(path, NEEDED_OF_GRAPHS)
     try:
         task = GraphTask(**description)
     except (TypeError, KeyError) as error:
@@ -145,3 +134,14 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path) -> None:
     classifier = load_classifier(checkpoint)
     description = {key: classifier.hparams[key] for key in NEEDED}
     write_export(out, classifier.model.state_dict(), description)
+
+
+def _described(path: str | Path, needed: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The weights of a checkpoint or an exported file, and what builds the module they are of."""
+    if Path(path).suffix == ".safetensors":
+        tensors, description = read_export(path, needed)
+        weights = {f"model.{name}": value for name, value in tensors.items()}
+        return {"state_dict": weights}, description
+    content = read_checkpoint(path, needed)
+    # Nothing that only training needs, such as a teacher.
+    return content, {key: content["hyper_parameters"][key] for key in needed}
