@@ -90,12 +90,14 @@ def with_value(adjacency: Any, value: Tensor) -> Any:
     shape = (*adjacency.shape[:2], *value.shape[1:])
     if adjacency.layout == torch.sparse_coo:
         indices = adjacency.indices()
-        return torch.sparse_coo_tensor(indices, value, shape, is_coalesced=True)
+        return torch.sparse_coo_tensor(
+            indices, value, shape, is_coalesced=True, check_invariants=False
+        )
     if adjacency.layout == torch.sparse_csr:
         parts = adjacency.crow_indices(), adjacency.col_indices()
-        return torch.sparse_csr_tensor(*parts, value, shape)
+        return torch.sparse_csr_tensor(*parts, value, shape, check_invariants=False)
     parts = adjacency.ccol_indices(), adjacency.row_indices()
-    return torch.sparse_csc_tensor(*parts, value, shape)
+    return torch.sparse_csc_tensor(*parts, value, shape, check_invariants=False)
 
 
 def matrix_like(adjacency: Any, edge_index: Tensor, value: Tensor) -> tuple[Any, Tensor]:
@@ -121,11 +123,15 @@ def matrix_like(adjacency: Any, edge_index: Tensor, value: Tensor) -> tuple[Any,
     shape = (num_targets, num_sources, *value.shape[1:])
     if adjacency.layout == torch.sparse_coo:
         indices = torch.stack([target, source])
-        return torch.sparse_coo_tensor(indices, value, shape, is_coalesced=True), value
+        matrix = torch.sparse_coo_tensor(
+            indices, value, shape, is_coalesced=True, check_invariants=False
+        )
+        return matrix, value
     if by_source:
         pointer = index2ptr(source, num_sources)
-        return torch.sparse_csc_tensor(pointer, target, value, shape), value
-    return torch.sparse_csr_tensor(index2ptr(target, num_targets), source, value, shape), value
+        return torch.sparse_csc_tensor(pointer, target, value, shape, check_invariants=False), value
+    pointer = index2ptr(target, num_targets)
+    return torch.sparse_csr_tensor(pointer, source, value, shape, check_invariants=False), value
 
 
 def neighbor_counts(adjacency: Adjacency, num_nodes: int, row: int, like: Tensor) -> Tensor:

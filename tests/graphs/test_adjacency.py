@@ -7,10 +7,6 @@ from pyg_avig.graphs.adjacency import check_edges, check_size, num_edges, to_edg
 
 EDGES = torch.tensor([[3, 1, 0, 2], [0, 0, 2, 1]])
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Sparse (CS[CR] tensor support|invariant checks):UserWarning"
-)
-
 
 def matrix():
     return torch.sparse_coo_tensor(EDGES.flip(0), torch.arange(4.0), (3, 4)).coalesce()

@@ -305,7 +305,6 @@ def test_gradcheck_of_edge_features():
     assert gradcheck(lambda x, e: conv(x, EDGES, e), (x, edge_attr))
 
 
-@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
 def test_the_values_of_a_matrix_are_edge_features_by_default():
     conv = CrossAttnConv(5, 4, edge_dim=1)
     x = torch.randn(4, 5)
@@ -354,7 +353,6 @@ def test_lazy_edge_features():
     assert conv.lin_edge.weight.shape == (4, 3)
 
 
-@pytest.mark.filterwarnings("ignore:Sparse (CS[CR] tensor support|invariant checks):UserWarning")
 @pytest.mark.parametrize("options", [{}, {"edge_dim": 2}, {"normalize": True}, {"aggr": "mean"}])
 def test_bipartite_matrices_equal_the_edge_list(options):
     conv = CrossAttnConv((5, 6), 4, heads=2, **options)
@@ -452,7 +450,6 @@ def test_an_adapter_in_the_place_of_the_map_of_edge_features():
     torch.testing.assert_close(conv(x, EDGES, edge_attr), plain(x, EDGES, edge_attr))
 
 
-@pytest.mark.filterwarnings("ignore:Sparse (CSR tensor support|invariant checks):UserWarning")
 @pytest.mark.parametrize(
     "options", [{}, {"residual": True}, {"heads": 3, "concat": False}], ids=str
 )
@@ -725,7 +722,6 @@ def test_self_loops_take_the_place_of_those_of_an_edge_list(options, backend):
             torch.testing.assert_close(conv(x, LOOPY), out)
 
 
-@pytest.mark.filterwarnings("ignore:Sparse (CS[CR] tensor support|invariant checks):UserWarning")
 @pytest.mark.parametrize(
     "layout", ["coo", "csr", "csc", pytest.param("sparse_tensor", marks=pytest.mark.sparse)]
 )

@@ -14,12 +14,7 @@ def rows(but=()):
     ]
 
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-    pytest.mark.filterwarnings(
-        "ignore:Sparse (CS[CR] tensor support|invariant checks):UserWarning"
-    ),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
 @pytest.mark.parametrize("name", rows())
