@@ -25,6 +25,7 @@ from benchmarks import ops as ops_module
 from benchmarks import sag_vit as sag_vit_module
 from benchmarks import seeds as seeds_module
 from benchmarks import small_graphs as small_graphs_module
+from benchmarks import trainings as trainings_module
 from benchmarks.timing import caption, environment, save
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -165,32 +166,44 @@ def seeds(name: str, configs: list[str], number: int = 3, options: list[str] | N
 
 def accuracy(
     domain: str,
+    name: str | None = None,
+    root: str | None = None,
     number: int = 5,
     rivals: list[str] | None = None,
     max_epochs: int | None = None,
     metrics: list[str] | None = None,
+    data: str = "{}",
+    model: str = "{}",
     threads: int = 2,
 ) -> None:
     """Cross-attention against other aggregations, in the same model with the same budget.
 
+    Runs that the results have already are not run again.
+
     Args:
-        domain: Folder of the config under configs/: pbmc68k, furniture, playback, freesolv or
-            mouse_connectomes.
+        domain: Folder of the config under configs/, such as pbmc68k.
+        name: Name of the results; by default the domain, and the epochs if they are given.
+        root: Folder of the data set, in place of the config's.
         number: Number of seeds; where the data are dealt into folds, of folds.
         rivals: Some of the aggregations; by default all.
         max_epochs: In place of the config's.
         metrics: Columns of the table, such as acc; by default all that the model logs.
+        data: Arguments of the data in place of the config's, in YAML, such as {batch_size: 8}.
+        model: The same of the model, such as {model_args: {channels: 32}}.
         threads: CPU threads.
     """
-    where = _begin("cpu", threads)
-    # What is run comes from the config alone.
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    names = rivals or list(accuracy_module.RIVALS)
-    rows = accuracy_module.accuracy(f"configs/{domain}/vig.yaml", number, names, max_epochs)
-    print(f"\n{domain}\n\n" + "\n".join(accuracy_module.report(rows, metrics)))
+    _begin("cpu", threads)
+    place = None if root is None else {"dataset": {"init_args": {"root": root}}}
     budget = "" if max_epochs is None else f"-{max_epochs}-epochs"
-    print(f"\nwritten: {save(f'accuracy-{domain}{budget}', where, rows)}")
+    rows = trainings_module.trainings(
+        f"accuracy-{name or domain + budget}",
+        f"configs/{domain}/vig.yaml",
+        number,
+        {rival: accuracy_module.change(rival) for rival in rivals or accuracy_module.RIVALS},
+        _changes(max_epochs, data, model),
+        None if place is None else {"data": {"init_args": place}},
+    )
+    print("\n" + "\n".join(trainings_module.report(rows, "aggregation", metrics)))
 
 
 def dense(
@@ -220,17 +233,16 @@ def dense(
         threads: CPU threads.
     """
     _begin("cpu", threads)
-    # What is run comes from the config alone.
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     names = rivals or ["attentionvig_nano", "attentionvig_nano, softmax", "resnet18"]
-    changes = {
-        "trainer": {"max_epochs": max_epochs} if max_epochs else {},
-        "model": {"init_args": yaml.safe_load(model)},
-        "data": {"init_args": yaml.safe_load(data)},
-    }
-    rows = dense_module.dense(f"dense-{name}", recipe, number, names, changes, root)
-    print("\n" + "\n".join(dense_module.report(rows)))
+    rows = trainings_module.trainings(
+        f"dense-{name}",
+        recipe,
+        number,
+        {rival: dense_module.change(rival) for rival in names},
+        _changes(max_epochs, data, model),
+        None if root is None else {"data": {"init_args": {"root": root}}},
+    )
+    print("\n" + "\n".join(trainings_module.report(rows, "backbone")))
 
 
 def large_graphs(threads: int = 2) -> None:
@@ -285,6 +297,14 @@ def attention(domain: str = "digits", number: int = 5, threads: int = 2) -> None
     print(f"\nChange of the {attention_module.DOMAINS[domain][1]}")
     print("\n".join(["", *attention_module.report(rows)]))
     print(f"\nwritten: {save(f'attention-{domain}', where, rows)}")
+
+
+def _changes(max_epochs: int | None, data: str, model: str) -> dict[str, Any]:
+    return {
+        "trainer": {"max_epochs": max_epochs} if max_epochs else {},
+        "model": {"init_args": yaml.safe_load(model)},
+        "data": {"init_args": yaml.safe_load(data)},
+    }
 
 
 def _begin(device: str, threads: int) -> torch.device:

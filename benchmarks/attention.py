@@ -12,10 +12,9 @@ import yaml
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from benchmarks.recipes import QUIET_TRAINER
 from benchmarks.timing import spread
+from benchmarks.trainings import QUIET_TRAINER, made, merged
 from pyg_avig import CrossAttnConv
-from pyg_avig.train.cli import CLI
 
 SHARES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 """Of each layer's edges in a graph, those that are taken away first, or that alone are left."""
@@ -92,17 +91,10 @@ def area(curve: list[float], shares: tuple[float, ...] | list[float] = SHARES) -
 
 def _trained(config: str, seed: int, max_epochs: int | None) -> tuple[Any, Any]:
     """A model after the last epoch, so that nothing is chosen by the test, and the test loader."""
-    recipe = yaml.safe_load(Path(config).read_text())
-    recipe["seed_everything"] = seed
-    recipe["trainer"] |= {
-        **QUIET_TRAINER,
-        "max_epochs": max_epochs or recipe["trainer"]["max_epochs"],
-    }
-    split = recipe["data"]["init_args"].get("split") or {}
-    drawn = {key: seed for key in ("seed", "fold") if key in split}
-    if drawn:
-        recipe["data"]["init_args"]["split"] = {**split, **drawn}
-    cli = CLI(recipe, run=False)
+    recipe = merged(yaml.safe_load(Path(config).read_text()), {"trainer": QUIET_TRAINER})
+    if max_epochs is not None:
+        recipe["trainer"]["max_epochs"] = max_epochs
+    cli = made(recipe, seed)
     cli.trainer.fit(cli.model, cli.datamodule)
     cli.datamodule.setup("test")
     return cli.model.eval(), cli.datamodule.test_dataloader()

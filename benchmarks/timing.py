@@ -103,7 +103,9 @@ def save(name: str, device: torch.device, rows: list[dict[str, Any]]) -> Path:
     path = _results(name)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({**environment(device), "rows": rows}, indent=1) + "\n")
+    where = json.dumps(environment(device), indent=1).removesuffix("\n}")
+    lines = ",\n  ".join(json.dumps(row) for row in rows)
+    partial.write_text(f'{where},\n "rows": [\n  {lines}\n ]\n}}\n')
     partial.replace(path)
     return path
 

@@ -8,6 +8,7 @@ from torch_geometric.data import Batch, Data
 from train.runs import options
 
 from benchmarks import (
+    accuracy,
     attention,
     dense,
     growth,
@@ -19,6 +20,7 @@ from benchmarks import (
     seeds,
     small_graphs,
     timing,
+    trainings,
 )
 from benchmarks.__main__ import main
 from pyg_avig import AxialGraph, CrossAttnConv
@@ -134,7 +136,7 @@ def test_features_table():
 
 
 @pytest.mark.slow
-def test_dense_table(tmp_path, monkeypatch):
+def test_dense_trainings(tmp_path, monkeypatch):
     """What is written is not run again; another budget is another table."""
     monkeypatch.setattr(timing, "__file__", str(tmp_path / "timing.py"))
     labels_tree(tmp_path)
@@ -142,15 +144,17 @@ def test_dense_table(tmp_path, monkeypatch):
     segmenter = {"segmenter_args": {"pyramid_channels": 16}}
     changes = {"trainer": {"max_epochs": 1}, "model": {"init_args": segmenter}}
     changes["data"] = {"init_args": data}
+    place = {"data": {"init_args": {"root": str(tmp_path)}}}
     config = "configs/own_data/semantic.yaml"
-    soft = "attentionvig_nano, softmax"
-    first = dense.dense("streets", config, 1, [soft], changes, str(tmp_path))
+    soft = {"attentionvig_nano, softmax": dense.change("attentionvig_nano, softmax")}
+    both = {**soft, "resnet18": dense.change("resnet18")}
+    first = trainings.trainings("streets", config, 1, soft, changes, place)
     monkeypatch.setattr(timing, "environment", lambda device: {"device": "another"})
-    rows = dense.dense("streets", config, 2, [soft, "resnet18"], changes, str(tmp_path))
+    rows = trainings.trainings("streets", config, 2, both, changes, place)
     assert [(row["rival"], row["seed"]) for row in rows] == [
-        (soft, 0),
+        ("attentionvig_nano, softmax", 0),
         ("resnet18", 0),
-        (soft, 1),
+        ("attentionvig_nano, softmax", 1),
         ("resnet18", 1),
     ]
     assert rows[0] == first[0]
@@ -158,47 +162,102 @@ def test_dense_table(tmp_path, monkeypatch):
     assert set(rows[0]["metrics"]) == {"test_loss", "test_miou", "test_acc"}
     assert rows[0]["parameters"] < rows[1]["parameters"]
     assert all(0 < row["processor_seconds"] for row in rows)
-    assert len(dense.dense("streets", config, 2, ["resnet18"], changes)) == 2  # None is run.
+    others = {"resnet18": both["resnet18"]}
+    assert len(trainings.trainings("streets", config, 2, others, changes)) == 2  # None is run.
     assert str(tmp_path) not in (tmp_path / "results" / "streets.json").read_text()
     with pytest.raises(ValueError, match="'streets' have changes"):
-        dense.dense("streets", config, 2, [soft], {})
+        trainings.trainings("streets", config, 2, soft, {})
 
 
-def test_the_command_of_dense_tasks_changes_its_recipe(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def recipes(tmp_path, monkeypatch):
+    """What would be trained: recipes and seeds."""
     monkeypatch.setattr(timing, "__file__", str(tmp_path / "timing.py"))
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
-    monkeypatch.setattr(dense, "_run", lambda recipe, rival, seed: {**RUN, "recipe": recipe})
+    seen = []
+
+    def run(recipe, seed):
+        seen.append(recipe)
+        metrics = {"test_loss": 1.0, "test_acc": 0.5, "test_f1": 0.25}
+        return {"metrics": metrics, "processor_seconds": 3, "seconds": 4, "parameters": 2e6}
+
+    monkeypatch.setattr(trainings, "_run", run)
+    return seen
+
+
+def test_the_command_of_dense_tasks_changes_its_recipe(recipes, capsys):
     options = ["--max_epochs=2", "--root=here", "--rivals=[resnet18]"]
     options += ["--data={batch_size: 3, augmentation: [{class_path: a.Transform}]}"]
     options += ["--model={detector_args: {min_size: 99}}", "--number=1"]
     main(["dense", "--name=cells", "--recipe=configs/own_data/masks.yaml", *options])
-    assert "| resnet18 | 0.500 ± 0.000 | 1 | 2.0 M | 3 |" in capsys.readouterr().out
-    (row,) = timing.saved("dense-cells")
-    recipe = row["recipe"]
+    printed = capsys.readouterr().out
+    assert "| resnet18 | 0.500 ± 0.000 | 0.250 ± 0.000 | 1 | 2.0 M | 3 |" in printed
+    assert timing.saved("dense-cells")[0]["rival"] == "resnet18"
+    (recipe,) = recipes
     assert recipe["trainer"]["max_epochs"] == 2
     assert recipe["data"]["init_args"]["root"] == "here"
     assert recipe["data"]["init_args"]["batch_size"] == 3
     assert recipe["data"]["init_args"]["augmentation"] == [{"class_path": "a.Transform"}]
+    assert recipe["model"]["init_args"]["name"] == "resnet18"
     assert recipe["model"]["init_args"]["detector_args"]["min_size"] == 99
     assert recipe["model"]["init_args"]["detector_args"]["max_size"] == 448
 
 
-RUN = {"metrics": {"test_miou": 0.5}, "processor_seconds": 3, "seconds": 4, "parameters": 2e6}
+def test_the_command_of_aggregations_changes_its_config(recipes, capsys):
+    options = ["--root=here", '--rivals=[GATConv, "CrossAttnConv, softmax"]', "--number=2"]
+    options += ["--metrics=[f1]", "--model={model_args: {channels: 8}}"]
+    main(["accuracy", "--domain=minesweeper", "--max_epochs=3", *options])
+    assert "| GATConv | 0.250 ± 0.000 | 2 | 2.0 M | 3 |" in capsys.readouterr().out
+    assert len(timing.saved("accuracy-minesweeper-3-epochs")) == 4
+    gat, softmax, *_ = recipes
+    assert gat["data"]["init_args"]["dataset"]["init_args"] == {
+        "root": "here",
+        "name": "minesweeper",
+    }
+    assert gat["trainer"]["max_epochs"] == 3
+    assert gat["model"]["init_args"]["model_args"]["aggregation"] == "gat"
+    assert gat["model"]["init_args"]["model_args"]["channels"] == 8
+    assert softmax["model"]["init_args"]["model_args"]["aggregation_args"]["affinity"] == "softmax"
 
 
-def test_dense_report():
+def test_aggregations_are_trained_on_the_fold_of_their_number():
+    config = {
+        "trainer": {**trainings.QUIET_TRAINER, "max_epochs": 1},
+        "model": {"class_path": "pyg_avig.train.GraphTask"},
+        "data": {
+            "class_path": "pyg_avig.data.GraphData",
+            "init_args": {
+                "dataset": {"class_path": "pyg_avig.data.Minesweeper", "init_args": {"size": 5}},
+                "level": "node",
+                "split": {"fold": 0},
+            },
+        },
+    }
+    model = {"init_args": {"model_args": {"channels": 8, "num_blocks": 1}}}
+    config = trainings.merged(
+        trainings.merged(config, {"model": model}), accuracy.change("GATConv")
+    )
+    cli = trainings.made(config, 3)
+    assert cli.config["data"]["init_args"]["split"] == {"fold": 3}
+    assert config["data"]["init_args"]["split"] == {"fold": 0}
+    assert set(trainings._run(config, 3)["metrics"]) >= {"test_loss", "test_acc"}
+
+
+def test_trainings_report():
     rows = [
         {"rival": "a", "metrics": {"test_loss": 1, "test_miou": miou}, "processor_seconds": seconds}
         for miou, seconds in ((0.5, 1.0), (0.7, 3.0))
     ]
-    table = dense.report([{**row, "parameters": 2e6} for row in rows])
-    assert table[0] == "| backbone | miou | seeds | parameters | processor seconds a training |"
-    assert table[-1] == "| a | 0.600 ± 0.141 | 2 | 2.0 M | 2 |"
+    table = trainings.report([{**row, "parameters": 2000} for row in rows], "backbone")
+    assert table[0] == "| backbone | miou | runs | parameters | processor seconds a training |"
+    assert table[-1] == "| a | 0.600 ± 0.141 | 2 | 2 k | 2 |"
+    untimed = [{"rival": "a", "metrics": rows[0]["metrics"], "parameters": 2e6}]
+    assert trainings.report(untimed, "layer")[-1] == "| a | 0.500 ± 0.000 | 1 | 2.0 M |"
 
 
 def test_changes_reach_into_a_config():
     config = {"a": {"b": 1, "c": {"d": 2}}, "e": [3]}
-    assert dense.merged(config, {"a": {"c": {"f": 4}}, "e": [5]}) == {
+    assert trainings.merged(config, {"a": {"c": {"f": 4}}, "e": [5]}) == {
         "a": {"b": 1, "c": {"d": 2, "f": 4}},
         "e": [5],
     }

@@ -94,7 +94,7 @@ class AxialGraph:
     @property
     def degree(self) -> int:
         """Number of neighbours of every node, itself included if it has a self-loop."""
-        return sum(self.degrees) + self.self_loops
+        return sum(self.degrees) + int(self.self_loops)
 
     def neighbor_counts(self, like: Tensor) -> Tensor:
         """The number of neighbours of all nodes, at least 1, (), of the dtype of ``like``."""

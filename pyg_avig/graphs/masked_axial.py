@@ -37,11 +37,11 @@ class MaskedAxialGraph(AxialGraph):
     @property
     def num_edges(self) -> int:
         """Directed edges of all lattices of the batch."""
-        return int(self.keep.sum()) + self.self_loops * self.num_nodes
+        return int(self.keep.sum()) + int(self.self_loops) * self.num_nodes
 
     def neighbor_counts(self, like: Tensor) -> Tensor:
         """The number of neighbours of each node, at least 1, (N,), of the dtype of ``like``."""
-        return (self.keep.sum(1) + self.self_loops).clamp(min=1).to(like)
+        return (self.keep.sum(1) + int(self.self_loops)).clamp(min=1).to(like)
 
     def kept_along(self, axis: int) -> Tensor:
         """Which of a node's edges along an axis there are, (N, ``degrees[axis]``)."""

@@ -108,6 +108,13 @@ def cross_attention(channels: int, heads: int, edge_dim: int | None, **args: Any
 
 
 @register_aggregation
+def gat(channels: int, heads: int, edge_dim: int | None, **args: Any) -> nn.Module:
+    """`GATConv <https://arxiv.org/abs/1710.10903>`_."""
+    conv = gnn.GATConv(channels, channels // heads, heads, edge_dim=edge_dim, **args)
+    return EdgeListConv(conv, edge_dim)
+
+
+@register_aggregation
 def gatv2(channels: int, heads: int, edge_dim: int | None, **args: Any) -> nn.Module:
     """`GATv2Conv <https://arxiv.org/abs/2105.14491>`_."""
     conv = gnn.GATv2Conv(channels, channels // heads, heads, edge_dim=edge_dim, **args)

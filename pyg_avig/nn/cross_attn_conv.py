@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
-from torch_geometric.nn.inits import reset
+from torch_geometric.nn.inits import reset, zeros
 from torch_geometric.nn.resolver import activation_resolver
 from torch_geometric.typing import OptTensor
 from torch_geometric.utils import is_torch_sparse_tensor
@@ -70,8 +70,9 @@ class CrossAttnConv(MessagePassing):
     connections of its own, such as :class:`Grapher`. In a plain stack of layers with few labelled
     nodes, where others have :class:`~torch_geometric.nn.GATConv`, ``add_self_loops=True`` with
     ``root_weight=False``: the columns of :math:`\mathbf{W}` for :math:`\mathbf{x}_i` learn from
-    the few nodes near a label alone. There ``normalize=True``, or ``affinity="softmax"``, keeps
-    nodes with many neighbours on the scale of those with few.
+    the few nodes near a label alone, and two linear maps in a row, :math:`\mathbf{W}` behind
+    :math:`\mathbf{V}`, fit these too well. There ``normalize=True``, or ``affinity="softmax"``,
+    keeps nodes with many neighbours on the scale of those with few.
 
     Any module may take the place of ``lin_query``, ``lin_key``, ``lin_value`` and ``lin_update``,
     an adapter such as LoRA's above all. :func:`pyg_avig.ops.use_backend` forces a path.
@@ -88,7 +89,7 @@ class CrossAttnConv(MessagePassing):
         normalize: Divide the sum by the number of neighbours (the paper's ablation).
         dropout: Probability of dropping an attention weight in training.
         act: The activation :math:`\sigma`, by name or as a callable; ``None`` for none.
-        bias: Whether :math:`\mathbf{W}` has a bias.
+        bias: Whether :math:`\mathbf{W}`, or without it the sum, has a bias.
         edge_dim: Size (or -1) of the edge features :math:`\mathbf{e}_{ij}`, if there are any. They
             enter keys and values, :math:`\mathbf{K} \mathbf{x}_j + \mathbf{E}
             \mathbf{e}_{ij}` and :math:`\mathbf{V} \mathbf{x}_j + \mathbf{E}
@@ -101,8 +102,10 @@ class CrossAttnConv(MessagePassing):
         fill_value: Edge features of these self-loops: a number, a tensor (D,), or how they come
             from those of the edges that lead to the node (``add``, ``mean``, ``min``, ``max``,
             ``mul``).
-        root_weight: Whether :math:`\mathbf{W}` takes the node's own feature :math:`\mathbf{x}_i`
-            beside the sum, as the equation has it.
+        root_weight: Whether :math:`\mathbf{W}` maps the node's own feature :math:`\mathbf{x}_i`
+            and the sum, as the equation has it; ``False`` leaves :math:`\mathbf{W}` out, so that
+            the heads' sums (and a bias) are the output, as in
+            :class:`~torch_geometric.nn.GATConv`.
         **kwargs: Arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
@@ -180,15 +183,17 @@ class CrossAttnConv(MessagePassing):
         self.lin_query = Linear(target, width, bias=False, weight_initializer="glorot")
         self.lin_key = Linear(source, width, bias=False, weight_initializer="glorot")
         self.lin_value = Linear(source, width, bias=False, weight_initializer="glorot")
-        own = target if root_weight else 0
-        self.lin_update = Linear(
-            -1 if own == -1 else own + message,
-            message,
-            bias=bias,
-            weight_initializer="glorot",
-            bias_initializer="zeros",
-        )
-        self.lin_edge = self.res = None
+        self.lin_update = self.bias = self.lin_edge = self.res = None
+        if root_weight:
+            self.lin_update = Linear(
+                -1 if target == -1 else target + message,
+                message,
+                bias=bias,
+                weight_initializer="glorot",
+                bias_initializer="zeros",
+            )
+        elif bias:
+            self.bias = Parameter(torch.empty(message))
         if edge_dim is not None:
             self.lin_edge = Linear(edge_dim, width, bias=False, weight_initializer="glorot")
         if residual:
@@ -201,6 +206,7 @@ class CrossAttnConv(MessagePassing):
         super().reset_parameters()
         for name in _MAPS:
             reset(getattr(self, name))
+        zeros(self.bias)
         torch.nn.init.constant_(self.log_beta, math.log(self.initial_beta))
 
     @property
@@ -385,8 +391,8 @@ class CrossAttnConv(MessagePassing):
 
     def _update(self, target: Tensor, message: Tensor) -> Tensor:
         """The linear map of the target's own feature beside its message."""
-        if not self.root_weight:
-            return self.lin_update(message)
+        if self.lin_update is None:
+            return message if self.bias is None else message + self.bias.to(message.dtype)
         if not is_torch_sparse_tensor(target):
             return self.lin_update(torch.cat([target, message], -1))
         lin = self.lin_update

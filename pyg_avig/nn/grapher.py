@@ -146,7 +146,8 @@ class Grapher(nn.Module):
         if self.training:
             raise InputError("expected a Grapher in evaluation mode, to fuse it (call eval())")
         conv: Any = self.conv
-        if is_plain(conv, CrossAttnConv) and conv.res is None and conv.act is None:
+        plain = is_plain(conv, CrossAttnConv) and conv.res is None and conv.act is None
+        if plain and conv.lin_update is not None:
             update = fold_norm(conv.lin_update, self.norm)
             if update is not None:
                 self.conv = copy.copy(conv)  # Another Grapher may share the layer.

@@ -9,7 +9,7 @@ from torch_geometric.utils import erdos_renyi_graph
 from pyg_avig import AxialGraph, CrossAttnConv, InputError
 from pyg_avig.nn import MaxRelativeConv, aggregation_names, make_aggregation, register_aggregation
 
-TAKE_EDGE_FEATURES = {"cross_attention", "gatv2", "transformer"}
+TAKE_EDGE_FEATURES = {"cross_attention", "gat", "gatv2", "transformer"}
 
 
 @pytest.mark.parametrize("name", aggregation_names())

@@ -852,22 +852,22 @@ def test_vmap_over_edges_adds_self_loops():
 
 
 @pytest.mark.parametrize("options", [{}, {"heads": 3, "concat": False}, {"heads": 2}], ids=str)
-def test_without_root_weight_a_node_is_the_map_of_its_neighbours(options):
+def test_without_root_weight_a_node_is_the_sum_of_its_neighbours(options):
     conv = CrossAttnConv((5, 6), 4, root_weight=False, **options)
     lazy = CrossAttnConv((-1, -1), 4, root_weight=False, **options)
     whole = CrossAttnConv((5, 6), 4, **options)
-    own = whole.lin_update.in_channels - conv.lin_update.in_channels
-    assert own == 6
-    state = {
-        **conv.state_dict(),
-        "lin_update.weight": torch.cat(
-            [torch.zeros(conv.lin_update.out_channels, own), conv.lin_update.weight], 1
-        ),
-    }
-    whole.load_state_dict(state)
+    assert conv.lin_update is None
+    torch.nn.init.normal_(conv.bias)
+    state = conv.state_dict()
+    bias = state.pop("bias")
+    identity = torch.cat([torch.zeros(len(bias), 6), torch.eye(len(bias))], 1)
+    whole.load_state_dict({**state, "lin_update.weight": identity, "lin_update.bias": bias})
     x, edges = (torch.randn(4, 5), torch.randn(3, 6)), torch.tensor([[0, 1, 2, 3], [0, 0, 1, 1]])
     lazy(x, edges)
     lazy.load_state_dict(conv.state_dict())
     for layer in (conv, lazy):
         torch.testing.assert_close(layer(x, edges), whole(x, edges))
     torch.testing.assert_close(conv((x[0], x[1].to_sparse()), edges), whole(x, edges))
+    conv.reset_parameters()
+    assert not conv.bias.any()
+    assert CrossAttnConv(5, 4, root_weight=False, bias=False, **options).bias is None

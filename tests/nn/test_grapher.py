@@ -154,6 +154,13 @@ def test_fusing_leaves_what_it_does_not_know(change):
     assert torch.allclose(grapher.fuse()(x, GRAPH), expected, atol=1e-5)
 
 
+def test_fusing_changes_no_output_of_a_layer_without_root_weight():
+    grapher = trained(conv=CrossAttnConv(8, 4, heads=2, root_weight=False))
+    x = torch.randn(GRAPH.num_nodes, 8)
+    expected = grapher(x, GRAPH)
+    torch.testing.assert_close(grapher.fuse()(x, GRAPH), expected)
+
+
 def test_fusing_leaves_a_shared_layer_to_the_others():
     first = trained()
     second = trained(conv=first.conv)
