@@ -18,6 +18,7 @@ from torch_geometric.data import Batch
 
 from benchmarks.timing import differs, seconds
 from pyg_avig.data.loading.image_graphs import ImageGraphs
+from pyg_avig.data.loading.lattices import collate_lattices
 from pyg_avig.data.loading.sampling import seeded
 from pyg_avig.graphs import graph_images
 
@@ -55,7 +56,7 @@ def loader(repeats: int, batch_size: int = 32) -> list[dict[str, Any]]:
         return default_collate([(transform(image), label) for image, label in items])[0]
 
     def batch() -> Batch:
-        return Batch.from_data_list([graphs[i] for i in range(batch_size)])
+        return collate_lattices([graphs[i] for i in range(batch_size)])
 
     row: dict[str, Any] = {
         "graph": f"{batch_size} photos of 400 x 400 to 224 x 224",

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
+from pyg_avig.data.loading.lattices import collate_lattices
 from pyg_avig.data.loading.loaders import check_least, share_loader
 from pyg_avig.data.loading.sampling import device_share, seeded
 from pyg_avig.data.loading.streams import ImageStream
@@ -144,7 +145,14 @@ class ImageGraphDataModule(pl.LightningDataModule):
             )
         graphs = ImageGraphs(images, transform)
         return share_loader(
-            graphs, batch_size, self.num_workers, rank, world_size, training, self.repeats
+            graphs,
+            batch_size,
+            self.num_workers,
+            rank,
+            world_size,
+            training,
+            self.repeats,
+            collate_lattices,
         )
 
     def _transform(self, training: bool) -> Any:

@@ -11,6 +11,7 @@ from timm.data.readers.reader_wds import ReaderWds
 from torch.utils.data import IterableDataset, get_worker_info
 from torch_geometric.data import Data
 
+from pyg_avig.data.loading.lattices import collate_lattices
 from pyg_avig.data.loading.loaders import EpochLoader
 from pyg_avig.data.loading.sampling import run_seed, seeded
 from pyg_avig.errors import InputError
@@ -59,6 +60,7 @@ class ImageStream:
             generator=torch.Generator().manual_seed(run_seed()),
             persistent_workers=num_workers > 0,
         )
+        loader.collate_fn = collate_lattices  # PyG's loader takes none.
         # Lightning tells a loader's sampler of epochs, and a stream has none of its own.
         loader.sampler.set_epoch = graphs.set_epoch
         return loader
