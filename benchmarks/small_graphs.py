@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.datasets import KarateClub, Planetoid
-from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
+from torch_geometric.nn import GATConv, GATv2Conv, Linear, TransformerConv
 from torch_geometric.seed import seed_everything
 from torch_geometric.transforms import NormalizeFeatures
 
@@ -26,6 +26,28 @@ from pyg_avig import CrossAttnConv
 
 # As GATConv has it: each node among its own neighbours, and nowhere else.
 AMONG_NEIGHBORS: dict[str, Any] = {"add_self_loops": True, "root_weight": False}
+
+
+class TwoMaps(nn.Module):
+    """A layer without root weight, and a second linear map behind it.
+
+    Args:
+        in_channels: Size of each node feature.
+        out_channels: Size of each head's output.
+        **kwargs: Further arguments of the layer.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, **kwargs: Any) -> None:
+        super().__init__()
+        self.conv = CrossAttnConv(in_channels, out_channels, bias=False, **kwargs)
+        width = out_channels * (self.conv.heads if self.conv.concat else 1)
+        self.lin = Linear(width, width, weight_initializer="glorot", bias_initializer="zeros")
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        """Node features (N, C) to (N, ``heads * out_channels``), or without the heads."""
+        return self.lin(self.conv(x, edge_index))
+
+
 RIVALS: dict[str, Any] = {
     "GATConv": GATConv,
     "GATConv, no self-loops": partial(GATConv, add_self_loops=False),
@@ -43,6 +65,8 @@ RIVALS: dict[str, Any] = {
     "CrossAttnConv, normalize, self-loops, no root weight": partial(
         CrossAttnConv, normalize=True, **AMONG_NEIGHBORS
     ),
+    "the same, a second map": partial(TwoMaps, normalize=True, **AMONG_NEIGHBORS),
+    "the same, equal weights": partial(CrossAttnConv, normalize=True, beta=1e-6, **AMONG_NEIGHBORS),
     "CrossAttnConv, softmax, self-loops, no root weight": partial(
         CrossAttnConv, affinity="softmax", **AMONG_NEIGHBORS
     ),
