@@ -114,12 +114,15 @@ def load_graph_task(path: str | Path) -> GraphTask:
     return task.eval()
 
 
-def export_checkpoint(checkpoint: str | Path, out: str | Path) -> None:
+def export_checkpoint(checkpoint: str | Path, out: str | Path) -> list[str]:
     """Write the model of a checkpoint as a safetensors file with its configuration.
 
     Args:
         checkpoint: A checkpoint that `pyg-avig fit` wrote.
         out: The file to write.
+
+    Returns:
+        The files that were written.
 
     Raises:
         InputError: If the checkpoint is no such, or ``out`` no safetensors file.
@@ -130,10 +133,11 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path) -> None:
     if hparams.keys() >= NEEDED_OF_GRAPHS:
         task = load_graph_task(checkpoint)
         write_export(out, *task.in_the_unit_of_targets())
-        return
+        return [str(out)]
     classifier = load_classifier(checkpoint)
     description = {key: classifier.hparams[key] for key in NEEDED}
     write_export(out, classifier.model.state_dict(), description)
+    return [str(out)]
 
 
 def _described(path: str | Path, needed: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:

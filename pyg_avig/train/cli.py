@@ -267,7 +267,9 @@ def _run(args: list[str] | None) -> int:
     elif words[:1] == ["explore"]:
         status = explore_images(**explore_arguments(words[1:]))
     elif words[:1] == ["export"]:
-        export_checkpoint(**_export_arguments(words[1:]))
+        for path in export_checkpoint(**_export_arguments(words[1:])):
+            system, name = place(path)
+            print(f"{path} ({system.size(name) / 1e6:.1f} MB)")
     else:
         CLI(args)
     sys.stdout.flush()  # A full disk may show only here.

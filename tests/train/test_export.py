@@ -25,6 +25,14 @@ def test_an_exported_model_is_the_checkpoints(exported, checkpoint):
     assert [path.name for path in exported.parent.iterdir()] == ["model.safetensors"]
 
 
+def test_exporting_says_what_it_wrote_and_others_may_read_it(checkpoint, tmp_path, capsys):
+    path = tmp_path / "model.safetensors"
+    assert main(["export", checkpoint, str(path)]) == 0
+    assert capsys.readouterr().out == f"{path} ({path.stat().st_size / 1e6:.1f} MB)\n"
+    (tmp_path / "new").touch()
+    assert path.stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
 def test_exporting_needs_a_suffix_and_a_checkpoint(checkpoint, tmp_path, capsys):
     assert main(["export", checkpoint, str(tmp_path / "model.bin")]) == 2
     assert "*.safetensors" in capsys.readouterr().err
