@@ -11,11 +11,22 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pyg_avig.errors import InputError
-from pyg_avig.files import local_file, written_whole
-from pyg_avig.train.export import NEEDED, NEEDED_OF_GRAPHS, read_export, write_export
+from pyg_avig.files import local_file, place, written_whole
+from pyg_avig.models.exported import is_export
+from pyg_avig.train.export import (
+    NEEDED,
+    NEEDED_OF_GRAPHS,
+    read_description,
+    read_export,
+    write_export,
+)
+from pyg_avig.train.export_timm import write_timm_folder
 from pyg_avig.train.graph_task import GraphTask
 from pyg_avig.train.image_classifier import ImageClassifier
+from pyg_avig.train.model_card import facts_of_run
 from pyg_avig.train.recipe import Recipe
+
+_FORMS = (".safetensors",)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -115,34 +126,60 @@ def load_graph_task(path: str | Path) -> GraphTask:
 
 
 def export_checkpoint(checkpoint: str | Path, out: str | Path) -> list[str]:
-    """Write the model of a checkpoint as a safetensors file with its configuration.
+    """Write the model of a checkpoint in the form that a name asks for.
 
     Args:
-        checkpoint: A checkpoint that `pyg-avig fit` wrote.
-        out: The file to write.
+        checkpoint: A checkpoint that `pyg-avig fit` wrote, or an exported file or folder.
+        out: ``*.safetensors`` for the weights with their configuration; a folder, as ``OUT/``, a
+            name without suffix, or one that is there, for
+            :func:`~pyg_avig.train.export_timm.write_timm_folder`.
 
     Returns:
         The files that were written.
 
     Raises:
-        InputError: If the checkpoint is no such, or ``out`` no safetensors file.
+        InputError: If the checkpoint is no such, ``out`` has another form, or the model is not one
+            that this form can hold; nothing is written.
     """
-    if Path(out).suffix != ".safetensors":
-        raise InputError(f"expected out as a file *.safetensors (got {str(out)!r})")
-    hparams = read_checkpoint(checkpoint, ())["hyper_parameters"]
-    if hparams.keys() >= NEEDED_OF_GRAPHS:
+    form = _form_of(out)
+    content: dict[str, Any] = {}
+    if is_export(checkpoint):
+        said = read_description(checkpoint, None)
+    else:
+        content = read_checkpoint(checkpoint, ())
+        said = content["hyper_parameters"]
+    if said.keys() >= NEEDED_OF_GRAPHS:
+        if form == "folder":
+            raise InputError(
+                f"expected out as a file {' or '.join(_FORMS)}, for a model of graphs (got the "
+                f"folder {str(out)!r}: timm has no such models)"
+            )
         task = load_graph_task(checkpoint)
         write_export(out, *task.in_the_unit_of_targets())
         return [str(out)]
     classifier = load_classifier(checkpoint)
+    if form == "folder":
+        return write_timm_folder(out, classifier, facts_of_run(checkpoint, content))
     description = {key: classifier.hparams[key] for key in NEEDED}
     write_export(out, classifier.model.state_dict(), description)
     return [str(out)]
 
 
+def _form_of(out: str | Path) -> str:
+    """The form that a name asks for: its suffix, or 'folder'."""
+    system, name = place(out)
+    suffix = Path(out).suffix
+    if str(out).endswith("/") or not suffix or system.isdir(name):
+        return "folder"
+    if suffix not in _FORMS:
+        known = ", ".join(f"*{form}" for form in _FORMS)
+        raise InputError(f"expected out as a file {known}, or a folder OUT/ (got {str(out)!r})")
+    return suffix
+
+
 def _described(path: str | Path, needed: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The weights of a checkpoint or an exported file, and what builds the module they are of."""
-    if Path(path).suffix == ".safetensors":
+    if is_export(path):
         tensors, description = read_export(path, needed)
         weights = {f"model.{name}": value for name, value in tensors.items()}
         return {"state_dict": weights}, description

@@ -19,6 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from pyg_avig.errors import InputError
 from pyg_avig.files import place, remove_partial
+from pyg_avig.models.exported import is_export
 from pyg_avig.train.checkpoint import (
     AtomicCheckpointIO,
     export_checkpoint,
@@ -40,7 +41,7 @@ _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
   pyg-avig fit      --config configs/digits/nano.yaml --model.lr 1e-3
   pyg-avig fit      --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt  (resumes)
   pyg-avig test     --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
-  pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors
+  pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors  (or FOLDER/, for timm)
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or model.safetensors)
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out FOLDER  (objects, pixels)
   pyg-avig predict  RUN/checkpoints/best.ckpt GRAPH.pt [...] --out FILE.csv  (graphs, nodes, edges)
@@ -269,7 +270,7 @@ def _run(args: list[str] | None) -> int:
     elif words[:1] == ["export"]:
         for path in export_checkpoint(**_export_arguments(words[1:])):
             system, name = place(path)
-            print(f"{path} ({system.size(name) / 1e6:.1f} MB)")
+            print(f"{path} ({system.size(name) / 1000:,.0f} kB)")
     else:
         CLI(args)
     sys.stdout.flush()  # A full disk may show only here.
@@ -311,7 +312,7 @@ def predict(
         config: See :func:`predict_data`.
         split: See :func:`predict_data`.
     """
-    exported = checkpoint.endswith(".safetensors")
+    exported = is_export(checkpoint)
     content = {} if exported else read_checkpoint(checkpoint, ())
     said = read_description(checkpoint, None) if exported else content["hyper_parameters"]
     if said.keys() >= NEEDED_OF_GRAPHS:
@@ -379,9 +380,13 @@ def _predict_arguments(args: list[str]) -> dict[str, Any]:
 def _export_arguments(args: list[str]) -> dict[str, Any]:
     parser = ArgumentParser(
         prog="pyg-avig export",
-        description="Write a trained model as a safetensors file with its configuration, for "
-        "`pyg-avig predict`, for fine-tuning (--model.initial_weights), or for others.",
+        description="Write a trained model in the form that OUT asks for: *.safetensors, the "
+        "weights with their configuration, for `pyg-avig predict` and fine-tuning "
+        "(--model.initial_weights); a folder OUT/ that timm loads, with a model card. What was "
+        "written is printed.",
     )
-    parser.add_argument("checkpoint", help="A checkpoint that `pyg-avig fit` wrote.")
-    parser.add_argument("out", help="The file to write, *.safetensors.")
+    parser.add_argument(
+        "checkpoint", help="A checkpoint that `pyg-avig fit` wrote, or an exported file or folder."
+    )
+    parser.add_argument("out", help="What to write: *.safetensors, or a folder OUT/.")
     return parser.parse_args(args).as_dict()

@@ -185,7 +185,7 @@ def _say_input(model: Any, data_config: dict[str, Any], classes: list[str]) -> N
             cfg[name] = tuple(value) if isinstance(value, list) else value
     cfg["num_classes"], cfg["label_names"] = len(classes), tuple(classes)
     of_other_weights = ("test_input_size", "test_crop_pct", "test_pool_size", "pool_size")
-    for name in (*of_other_weights, "label_descriptions", "label_offset"):
+    for name in (*of_other_weights, "tag", "label_descriptions", "label_offset"):
         cfg.pop(name, None)
     model.pretrained_cfg = model.default_cfg = cfg
 
