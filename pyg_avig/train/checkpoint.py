@@ -20,13 +20,14 @@ from pyg_avig.train.export import (
     read_export,
     write_export,
 )
+from pyg_avig.train.export_program import export_classifier
 from pyg_avig.train.export_timm import write_timm_folder
 from pyg_avig.train.graph_task import GraphTask
 from pyg_avig.train.image_classifier import ImageClassifier
 from pyg_avig.train.model_card import facts_of_run
 from pyg_avig.train.recipe import Recipe
 
-_FORMS = (".safetensors",)
+_FORMS = (".safetensors", ".onnx", ".pt2")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -130,7 +131,8 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path) -> list[str]:
 
     Args:
         checkpoint: A checkpoint that `pyg-avig fit` wrote, or an exported file or folder.
-        out: ``*.safetensors`` for the weights with their configuration; a folder, as ``OUT/``, a
+        out: ``*.safetensors`` for the weights with their configuration; ``*.onnx`` or ``*.pt2`` for
+            a program (:mod:`pyg_avig.train.export_program`); a folder, as ``OUT/``, a
             name without suffix, or one that is there, for
             :func:`~pyg_avig.train.export_timm.write_timm_folder`.
 
@@ -160,6 +162,9 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path) -> list[str]:
     classifier = load_classifier(checkpoint)
     if form == "folder":
         return write_timm_folder(out, classifier, facts_of_run(checkpoint, content))
+    if form != ".safetensors":
+        export_classifier(out, classifier)
+        return [str(out)]
     description = {key: classifier.hparams[key] for key in NEEDED}
     write_export(out, classifier.model.state_dict(), description)
     return [str(out)]

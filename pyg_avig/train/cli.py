@@ -20,6 +20,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from pyg_avig.errors import InputError
 from pyg_avig.files import place, remove_partial
 from pyg_avig.models.exported import is_export
+from pyg_avig.models.exported_onnx import OnnxModel
 from pyg_avig.train.checkpoint import (
     AtomicCheckpointIO,
     export_checkpoint,
@@ -41,7 +42,7 @@ _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
   pyg-avig fit      --config configs/digits/nano.yaml --model.lr 1e-3
   pyg-avig fit      --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt  (resumes)
   pyg-avig test     --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
-  pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors  (or FOLDER/, for timm)
+  pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors  (or FOLDER/, model.onnx, .pt2)
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or model.safetensors)
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out FOLDER  (objects, pixels)
   pyg-avig predict  RUN/checkpoints/best.ckpt GRAPH.pt [...] --out FILE.csv  (graphs, nodes, edges)
@@ -312,9 +313,7 @@ def predict(
         config: See :func:`predict_data`.
         split: See :func:`predict_data`.
     """
-    exported = is_export(checkpoint)
-    content = {} if exported else read_checkpoint(checkpoint, ())
-    said = read_description(checkpoint, None) if exported else content["hyper_parameters"]
+    content, said = _looked_into(checkpoint)
     if said.keys() >= NEEDED_OF_GRAPHS:
         return _predict_graphs(checkpoint, images, out, config, split)
     if config is not None or split is not None:
@@ -331,6 +330,22 @@ def predict(
     if out is None:
         raise InputError(f"{checkpoint}: expected a folder to write to: add --out FOLDER")
     return predict_scenes(load_task(content, checkpoint), images, out, threshold)
+
+
+def _looked_into(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The content of a checkpoint, and what is said of it or of an exported model."""
+    suffix = Path(path).suffix
+    if suffix == ".pt2":
+        raise InputError(
+            f"{path}: expected a checkpoint, or an exported *.safetensors, *.onnx or folder (got a "
+            "program for torch.export.load, whose reading can run code of the file)"
+        )
+    if suffix == ".onnx":
+        return {}, OnnxModel(path).description
+    if is_export(path):
+        return {}, read_description(path, None)
+    content = read_checkpoint(path, ())
+    return content, content["hyper_parameters"]
 
 
 def _predict_graphs(
@@ -357,7 +372,10 @@ def _predict_arguments(args: list[str]) -> dict[str, Any]:
         "results.json or labels/*.png, and drawn/*.png; of a task on graphs, write a table. Files "
         "that cannot be read are named on standard error, and the exit status is 1.",
     )
-    parser.add_argument("checkpoint", help="A checkpoint of `pyg-avig fit`, or an exported file.")
+    parser.add_argument(
+        "checkpoint",
+        help="A checkpoint of `pyg-avig fit`, an exported *.safetensors, *.onnx or folder.",
+    )
     parser.add_argument(
         "images",
         nargs="*",
@@ -382,11 +400,12 @@ def _export_arguments(args: list[str]) -> dict[str, Any]:
         prog="pyg-avig export",
         description="Write a trained model in the form that OUT asks for: *.safetensors, the "
         "weights with their configuration, for `pyg-avig predict` and fine-tuning "
-        "(--model.initial_weights); a folder OUT/ that timm loads, with a model card. What was "
-        "written is printed.",
+        "(--model.initial_weights); *.onnx, for onnxruntime and `pyg-avig predict`; *.pt2, for "
+        "torch.export.load; a folder OUT/ that timm loads, with a model card. What was written is "
+        "printed.",
     )
     parser.add_argument(
         "checkpoint", help="A checkpoint that `pyg-avig fit` wrote, or an exported file or folder."
     )
-    parser.add_argument("out", help="What to write: *.safetensors, or a folder OUT/.")
+    parser.add_argument("out", help="What to write: *.safetensors, *.onnx, *.pt2 or OUT/.")
     return parser.parse_args(args).as_dict()

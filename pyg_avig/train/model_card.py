@@ -103,7 +103,8 @@ def facts_of_run(checkpoint: str | Path, content: dict[str, Any]) -> dict[str, A
     epoch = content.get("epoch")
     system, name = place(checkpoint)
     folder = PurePosixPath(name).parent.parent
-    config, metrics = None, {}
+    config: Any = None
+    metrics: dict[str, float] = {}
     try:
         with system.open(str(folder / "config.yaml"), "r") as file:
             config = yaml.safe_load(file)

@@ -1,0 +1,125 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.export import Dim
+
+from pyg_avig import InputError
+from pyg_avig.models.exported_onnx import OnnxModel
+from pyg_avig.train import load_classifier
+from pyg_avig.train.cli import main
+from pyg_avig.train.export_program import write_program
+
+BATCH = ({0: Dim("batch", min=1)},)
+
+
+def write(path, model):
+    examples = [(torch.ones(2, 3),), (torch.ones(1, 3),)]
+    write_program(path, model, ["x"], BATCH, examples, {"a": [1]}, "y")
+
+
+@pytest.fixture(scope="module")
+def onnx(checkpoint, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    assert main(["export", checkpoint, str(path)]) == 0
+    return path
+
+
+@pytest.mark.slow
+def test_onnx_gives_what_the_checkpoint_gives(onnx, checkpoint, tmp_path, capsys):
+    model, classifier = OnnxModel(onnx), load_classifier(checkpoint)
+    assert (model.inputs, model.outputs) == (["images"], ["logits"])
+    for batch in (1, 4):
+        images = torch.randn(batch, 1, 32, 32)
+        with torch.no_grad():
+            torch.testing.assert_close(model(images), classifier(images), atol=1e-5, rtol=1e-4)
+    paths = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    Image.linear_gradient("L").save(paths[0])
+    Image.radial_gradient("L").convert("RGB").resize((50, 30)).save(paths[1])
+    lines = []
+    for file in (str(onnx), checkpoint):
+        assert main(["predict", file, *paths]) == 0
+        lines.append(capsys.readouterr().out)
+    assert lines[0] == lines[1]
+    assert [path.name for path in onnx.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.slow
+def test_a_program_of_torch_needs_nothing_of_ours(checkpoint, tmp_path, capsys):
+    path = tmp_path / "model.pt2"
+    assert main(["export", checkpoint, str(path)]) == 0
+    images = torch.randn(3, 1, 32, 32)
+    torch.save(images, tmp_path / "images.pt")
+    program = f"""
+import sys
+sys.modules["pyg_avig"] = None
+import torch
+extra = {{"pyg_avig.json": ""}}
+model = torch.export.load({str(path)!r}, extra_files=extra).module()
+torch.save(model(torch.load({str(tmp_path / "images.pt")!r})), {str(tmp_path / "logits.pt")!r})
+print(extra["pyg_avig.json"])
+"""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    classifier = load_classifier(checkpoint)
+    with torch.no_grad():
+        expected = classifier(images)
+    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected, atol=1e-5, rtol=1e-4)
+    assert json.loads(run.stdout)["classes"] == classifier.hparams["classes"]
+    assert main(["predict", str(path), "a.png"]) == 2
+    assert "can run code of the file" in capsys.readouterr().err
+
+
+class OtherWhenTraced(nn.Module):
+    def forward(self, x):
+        return x + 1 if torch.compiler.is_compiling() else x
+
+
+class OfTheBatch(nn.Module):
+    def forward(self, x):
+        return x * len(x)  # A number, which the program keeps.
+
+
+class Branches(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+class Eigenvalues(nn.Module):
+    def forward(self, x):
+        return torch.linalg.eigvalsh(x.unsqueeze(-1) * x.unsqueeze(-2))
+
+
+@pytest.mark.parametrize(
+    ("model", "suffix", "message"),
+    [
+        (OtherWhenTraced(), "pt2", "from torch.export, to 0.0001 .got some that differ by 1"),
+        (OtherWhenTraced(), "onnx", "from onnxruntime, to 0.0001"),
+        (OfTheBatch(), "pt2", "torch.export can take .*batch.*constant .2"),
+        (Branches(), "onnx", "onnxruntime can take .*data-dependent"),
+        (Eigenvalues(), "onnx", "onnxruntime can take .*eig"),
+    ],
+)
+def test_what_cannot_be_right_leaves_the_old_file(model, suffix, message, tmp_path):
+    path = tmp_path / f"model.{suffix}"
+    path.write_bytes(b"old")
+    with pytest.raises(InputError, match=message) as error:
+        write(path, model)
+    assert len(str(error.value).splitlines()) == 1
+    assert "nothing was written" in str(error.value)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_package_is_named(package, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"expected {package} .*pyg_avig\[onnx\]"):
+        write(tmp_path / "model.onnx", nn.Identity())
+    assert list(tmp_path.iterdir()) == []
