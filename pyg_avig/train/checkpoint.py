@@ -20,7 +20,7 @@ from pyg_avig.train.export import (
     read_export,
     write_export,
 )
-from pyg_avig.train.export_program import export_classifier
+from pyg_avig.train.export_program import export_classifier, export_graph_task
 from pyg_avig.train.export_timm import write_timm_folder
 from pyg_avig.train.graph_task import GraphTask
 from pyg_avig.train.image_classifier import ImageClassifier
@@ -153,11 +153,14 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path) -> list[str]:
     if said.keys() >= NEEDED_OF_GRAPHS:
         if form == "folder":
             raise InputError(
-                f"expected out as a file {' or '.join(_FORMS)}, for a model of graphs (got the "
+                f"expected out as a file *{', *'.join(_FORMS)}, for a model of graphs (got the "
                 f"folder {str(out)!r}: timm has no such models)"
             )
         task = load_graph_task(checkpoint)
-        write_export(out, *task.in_the_unit_of_targets())
+        if form == ".safetensors":
+            write_export(out, *task.in_the_unit_of_targets())
+        else:
+            export_graph_task(out, task)
         return [str(out)]
     classifier = load_classifier(checkpoint)
     if form == "folder":

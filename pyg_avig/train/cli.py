@@ -315,6 +315,11 @@ def predict(
     """
     content, said = _looked_into(checkpoint)
     if said.keys() >= NEEDED_OF_GRAPHS:
+        if Path(checkpoint).suffix == ".onnx":
+            raise InputError(
+                f"{checkpoint}: expected a checkpoint or an exported *.safetensors, for graphs "
+                "(got a program of edge lists, for onnxruntime)"
+            )
         return _predict_graphs(checkpoint, images, out, config, split)
     if config is not None or split is not None:
         raise InputError(f"{checkpoint}: expected a GraphTask, for --config and --split")

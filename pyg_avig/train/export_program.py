@@ -12,14 +12,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import tree_leaves
+from torch_geometric.data import Batch, Data
 
 from pyg_avig.errors import InputError, of_extra
 from pyg_avig.files import written_whole
+from pyg_avig.models.exported import vig_for
 from pyg_avig.models.exported_onnx import OnnxModel
+from pyg_avig.models.vig import ViG
 from pyg_avig.train.export import NEEDED, check_alike
+from pyg_avig.train.graph_task import GraphTask
 from pyg_avig.train.image_classifier import ImageClassifier
 
 OPSET = 18
@@ -47,6 +51,82 @@ def export_classifier(out: str | Path, classifier: ImageClassifier) -> None:
         {key: classifier.hparams[key] for key in NEEDED},
         "logits",
     )
+
+
+def export_graph_task(out: str | Path, task: GraphTask) -> None:
+    """Write a model of graphs as a program from edge lists to outputs, of any number of graphs.
+
+    Its inputs are ``x`` (N, ``in_channels``), ``edge_index`` (2, E), and, as the model takes them,
+    ``edge_attr`` (E, ``edge_dim``), ``pos`` (N, ``pos_dim``), ``edge_label_index`` (2, L), and for
+    outputs of graphs ``num_nodes`` (B,), the number of each one's nodes: those of a PyG ``Batch``.
+    N, E, L and B are dynamic. The output is ``predictions`` (B, O), (N, O) or (L, O): logits, or
+    numbers in the unit of the targets. A ``.pt2`` takes its inputs as one dict.
+
+    Args:
+        out: ``*.pt2`` or ``*.onnx``, here or at an address that fsspec knows.
+        task: The task, in evaluation mode.
+
+    Raises:
+        InputError: If the model makes its own graph, or has a position code on a lattice; and as
+            :func:`write_program`.
+    """
+    tensors, description = task.in_the_unit_of_targets()
+    model = vig_for(**description).eval()
+    model.load_state_dict(tensors)
+    if any(graph is not None for graph in model.graphs) or model.pos == "conv":
+        raise InputError(
+            f"{out}: expected a model on the edges at hand, for a program that takes them (got one "
+            "with a graph constructor or a position code on a lattice)"
+        )
+    nodes, edges, pairs, graphs = (
+        Dim(name, min=1) for name in ("nodes", "edges", "pairs", "graphs")
+    )
+    dynamic = {"x": {0: nodes}, "edge_index": {1: edges}}
+    if model.edge_dim is not None:
+        dynamic["edge_attr"] = {0: edges}
+    if model.pos == "relative":
+        dynamic["pos"] = {0: nodes}
+    if model.level == "edge":
+        dynamic["edge_label_index"] = {1: pairs}
+    if model.level == "graph":
+        dynamic["num_nodes"] = {0: graphs}
+    drawn = [_drawn(model, *sizes) for sizes in ((7, 12, 3), (5, 4, 1), (20, 50, 4))]
+    examples = [({name: fields[name] for name in dynamic},) for fields in drawn]
+    program = _OfFields(model).eval()
+    write_program(out, program, list(dynamic), (dynamic,), examples, description, "predictions")
+
+
+class _OfFields(nn.Module):
+    """A model of graphs that takes their fields as tensors."""
+
+    def __init__(self, model: ViG) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, fields: dict[str, Tensor]) -> Tensor:
+        """The model's outputs."""
+        fields = dict(fields)
+        sizes = fields.pop("num_nodes", None)
+        if sizes is None:
+            return self.model(Data(**fields))
+        # How many graphs have ended before each node; repeat_interleave has no size to trace.
+        ends = sizes.new_zeros(fields["x"].size(0) + 1)
+        ends = ends.index_add(0, sizes.cumsum(0), torch.ones_like(sizes))
+        batch = Batch(batch=ends.cumsum(0)[:-1], **fields)
+        batch._num_graphs = sizes.size(0)  # Known without a look at values.
+        return self.model(batch)
+
+
+def _drawn(model: ViG, nodes: int, edges: int, graphs: int) -> dict[str, Tensor]:
+    """The fields of graphs drawn at random."""
+    return {
+        "x": torch.randn(nodes, model.in_channels),
+        "edge_index": torch.randint(nodes, (2, edges)),
+        "edge_attr": torch.randn(edges, model.edge_dim or 1),
+        "pos": torch.randn(nodes, model.pos_dim),
+        "edge_label_index": torch.randint(nodes, (2, 3 * graphs)),
+        "num_nodes": (torch.arange(graphs + 1) * nodes // graphs).diff(),
+    }
 
 
 def write_program(

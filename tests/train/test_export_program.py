@@ -7,12 +7,13 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.export import Dim
+from torch_geometric.data import Batch, Data
 
 from pyg_avig import InputError
 from pyg_avig.models.exported_onnx import OnnxModel
-from pyg_avig.train import load_classifier
+from pyg_avig.train import GraphTask, ImageClassifier, load_classifier
 from pyg_avig.train.cli import main
-from pyg_avig.train.export_program import write_program
+from pyg_avig.train.export_program import export_classifier, export_graph_task, write_program
 
 BATCH = ({0: Dim("batch", min=1)},)
 
@@ -74,6 +75,98 @@ print(extra["pyg_avig.json"])
     assert json.loads(run.stdout)["classes"] == classifier.hparams["classes"]
     assert main(["predict", str(path), "a.png"]) == 2
     assert "can run code of the file" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("args", [{}, {"variant": "public", "conv": "cross_attention"}])
+def test_sag_vit_takes_any_batch(args, tmp_path):
+    small = {"backbone": "resnet10t", "conv_channels": 8, "conv_heads": 2, "embed_dim": 16}
+    data = {"input_size": [3, 80, 96], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 0.9}
+    classifier = ImageClassifier(["a", "b"], data, name="sag_vit", model_args={**small, **args})
+    export_classifier(tmp_path / "model.pt2", classifier.eval())
+    model = torch.export.load(tmp_path / "model.pt2").module()
+    for batch in (1, 3, 5):
+        images = torch.randn(batch, 3, 80, 96)
+        with torch.no_grad():
+            torch.testing.assert_close(model(images), classifier(images), atol=1e-5, rtol=1e-4)
+
+
+def task_of(level="graph", task="multiclass", edge_dim=None, pos_dim=None, **args):
+    facts = {
+        "level": level,
+        "task": task,
+        "in_channels": 4,
+        "out_channels": 3,
+        "edge_dim": edge_dim,
+        "pos_dim": pos_dim,
+        "classes": None,
+        "mean": [100.0, 0.0, 1.0],
+        "std": [10.0, 1.0, 2.0],
+    }
+    return GraphTask(facts, {"channels": 8, "num_blocks": 2, **args}).eval()
+
+
+def graph(nodes, edges):
+    return Data(
+        x=torch.randn(nodes, 4),
+        edge_index=torch.randint(nodes, (2, edges)),
+        edge_attr=torch.randn(edges, 2),
+        pos=torch.randn(nodes, 2),
+        edge_label_index=torch.randint(nodes, (2, 5)),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        ({"task": "regression", "pool": ["mean", "max"]}, ["x", "edge_index", "num_nodes"]),
+        (
+            {"pos": "relative", "pos_dim": 2, "aggregation": "gatv2"},
+            ["x", "edge_index", "pos", "num_nodes"],
+        ),
+        (
+            {"level": "edge", "edge_dim": 2},
+            ["x", "edge_index", "edge_attr", "edge_label_index"],
+        ),
+    ],
+)
+def test_graphs_are_edge_lists(task, names, tmp_path):
+    task = task_of(**task)
+    for suffix in ("onnx", "pt2"):
+        export_graph_task(tmp_path / f"model.{suffix}", task)
+    model = OnnxModel(tmp_path / "model.onnx", ["facts", "model_args"])
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    assert (model.inputs, model.outputs) == (names, ["predictions"])
+    for sizes in ([(9, 20), (4, 0), (1, 1)], [(6, 8)]):
+        batch = Batch.from_data_list([graph(*size) for size in sizes])
+        fields = {**batch.to_dict(), "num_nodes": batch.ptr.diff()}
+        with torch.no_grad():
+            expected = task(batch)
+        found = [model(*(fields[n] for n in names)), program({n: fields[n] for n in names})]
+        for output in found:
+            torch.testing.assert_close(output, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_that_makes_its_graph_is_refused(tmp_path):
+    for args in (
+        {"graph": "knn", "graph_args": {"k": 2, "of": "x"}},
+        {"pos": "conv", "pos_dim": 2},
+    ):
+        with pytest.raises(InputError, match="expected a model on the edges at hand"):
+            export_graph_task(tmp_path / "model.onnx", task_of(**args))
+
+
+def test_the_command_exports_graphs_but_not_as_a_folder(tmp_path, capsys):
+    task = task_of("node")
+    content = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    torch.save(content, tmp_path / "a.ckpt")
+    assert main(["export", f"{tmp_path}/a.ckpt", f"{tmp_path}/out/"]) == 2
+    assert "*.safetensors, *.onnx, *.pt2, for a model of graphs" in capsys.readouterr().err
+    assert main(["export", f"{tmp_path}/a.ckpt", f"{tmp_path}/a.onnx"]) == 0
+    assert main(["predict", f"{tmp_path}/a.onnx", "g.pt", f"--out={tmp_path}/a.csv"]) == 2
+    assert "got a program of edge lists" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt", "a.onnx"]
 
 
 class OtherWhenTraced(nn.Module):
