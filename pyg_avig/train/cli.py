@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from pyg_avig.data.loading.image_trees import images_among
 from pyg_avig.errors import InputError
 from pyg_avig.files import place, remove_partial
 from pyg_avig.models.exported import is_export
@@ -31,7 +32,7 @@ from pyg_avig.train.checkpoint import (
 from pyg_avig.train.explore import explore_arguments, explore_images
 from pyg_avig.train.export import NEEDED_OF_GRAPHS, read_description
 from pyg_avig.train.interruption import LastCheckpoint, Stopped
-from pyg_avig.train.predict import predict_images
+from pyg_avig.train.predict import FORMS, predict_images
 from pyg_avig.train.predict_graphs import predict_data, predict_files
 from pyg_avig.train.predict_scenes import load_task, predict_scenes
 from pyg_avig.train.recipe import Recipe
@@ -43,7 +44,7 @@ _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
   pyg-avig fit      --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt  (resumes)
   pyg-avig test     --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
   pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors  (or FOLDER/, model.onnx, .pt2)
-  pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or model.safetensors)
+  pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or FOLDER, 'a/*.png')
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out FOLDER  (objects, pixels)
   pyg-avig predict  RUN/checkpoints/best.ckpt GRAPH.pt [...] --out FILE.csv  (graphs, nodes, edges)
   pyg-avig predict  RUN/checkpoints/best.ckpt --config RUN/config.yaml --out FILE.csv  (the same)
@@ -300,21 +301,29 @@ def predict(
     threshold: float = 0.5,
     config: str | None = None,
     split: str | None = None,
+    top: int | None = None,
+    format: str | None = None,
 ) -> int:
     """Say or draw what is on images or of graphs, as a checkpoint's task is; the exit status.
 
     Args:
         checkpoint: See :func:`predict_images`.
-        images: See :func:`predict_images` and :func:`predict_files`.
+        images: See :func:`predict_images` and :func:`predict_files`; also folders of images and
+            patterns, see :func:`~pyg_avig.data.loading.image_trees.images_among`.
         batch_size: See :func:`predict_images`.
         out: Where a detector or segmenter writes, see ``predict_scenes``; or of graphs, see
             :func:`predict_files`.
         threshold: See ``predict_scenes``.
         config: See :func:`predict_data`.
         split: See :func:`predict_data`.
+        top: See :func:`predict_images`.
+        format: Its ``form``.
     """
     content, said = _looked_into(checkpoint)
-    if said.keys() >= NEEDED_OF_GRAPHS:
+    of_graphs = said.keys() >= NEEDED_OF_GRAPHS
+    if (top, format) != (None, None) and (of_graphs or "annotation" in said):
+        raise InputError(f"{checkpoint}: expected a classifier of images, for --top and --format")
+    if of_graphs:
         if Path(checkpoint).suffix == ".onnx":
             raise InputError(
                 f"{checkpoint}: expected a checkpoint or an exported *.safetensors, for graphs "
@@ -325,16 +334,22 @@ def predict(
         raise InputError(f"{checkpoint}: expected a GraphTask, for --config and --split")
     if not images:
         raise InputError("expected image files (got none)")
-    if "annotation" not in content.get("hyper_parameters", {}):
+    files, errors = images_among(images)
+    for error in errors:
+        print(error, file=sys.stderr)
+    if "annotation" not in said:
         if out is not None:
             raise InputError(
                 f"{checkpoint}: expected a detector or segmenter, to write into {out} (a "
                 "classifier's labels are printed; leave out --out)"
             )
-        return predict_images(checkpoint, images, batch_size)
+        top = 1 if top is None else top
+        status = predict_images(checkpoint, files, batch_size, top, format or "tsv")
+        return 1 if errors else status
     if out is None:
         raise InputError(f"{checkpoint}: expected a folder to write to: add --out FOLDER")
-    return predict_scenes(load_task(content, checkpoint), images, out, threshold)
+    status = predict_scenes(load_task(content, checkpoint), files, out, threshold)
+    return 1 if errors else status
 
 
 def _looked_into(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -373,9 +388,9 @@ def _predict_arguments(args: list[str]) -> dict[str, Any]:
     parser = ArgumentParser(
         prog="pyg-avig predict",
         description="Of a classifier, print path, label and probability of each image file, "
-        "tab-separated; of a detector or segmenter, write into a folder what is found, as "
-        "results.json or labels/*.png, and drawn/*.png; of a task on graphs, write a table. Files "
-        "that cannot be read are named on standard error, and the exit status is 1.",
+        "tab-separated or as --format says; of a detector or segmenter, write into a folder what "
+        "is found, as results.json or labels/*.png, and drawn/*.png; of a task on graphs, write a "
+        "table. Files that cannot be read are named on standard error, and the exit status is 1.",
     )
     parser.add_argument(
         "checkpoint",
@@ -384,7 +399,14 @@ def _predict_arguments(args: list[str]) -> dict[str, Any]:
     parser.add_argument(
         "images",
         nargs="*",
-        help="Image files, of any size; or Data of PyG as torch.save writes it.",
+        help="Image files, of any size, folders of them, patterns such as 'photos/*.jpg'; or Data "
+        "of PyG as torch.save writes it.",
+    )
+    parser.add_argument(
+        "--top", type=int, help="Likeliest classes of each image; 1 if nothing is said."
+    )
+    parser.add_argument(
+        "--format", choices=sorted(FORMS), help="How they are printed; as tsv if nothing is said."
     )
     parser.add_argument(
         "--batch_size", type=int, default=64, help="Images that a classifier takes at a time."
