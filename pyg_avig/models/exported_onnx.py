@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
 
 from pyg_avig.errors import InputError, of_extra
 from pyg_avig.files import local_file
+from pyg_avig.graphs.adjacency import to_edge_list
 
 
 class OnnxModel:
@@ -73,6 +75,40 @@ class OnnxModel:
                 f"{self.path}: expected inputs that it takes ({_first_line(error)})"
             ) from None
         return torch.from_numpy(output)
+
+
+class OnnxGraphs(nn.Module):
+    """A model of graphs in an ONNX file, that takes PyG's data as :class:`ViG` does.
+
+    Args:
+        program: The file.
+        edge_dim: Size of the edge features that it takes, if any.
+    """
+
+    def __init__(self, program: OnnxModel, edge_dim: int | None) -> None:
+        super().__init__()
+        self.program = program
+        self.edge_dim = edge_dim
+
+    def forward(self, data: Data) -> Tensor:
+        """The outputs of a graph or batch of graphs.
+
+        Raises:
+            InputError: If the data lack a field that the program takes, or have it in another shape
+                or dtype.
+        """
+        return self.program(*(self._field(data, name) for name in self.program.inputs))
+
+    @staticmethod
+    def _field(data: Data, name: str) -> Tensor:
+        if name == "num_nodes":
+            return data.ptr.diff() if isinstance(data, Batch) else torch.tensor([data.num_nodes])
+        value = data.get(name)
+        if value is None:
+            raise InputError(f"expected a graph with the field {name} (got {data})")
+        if name == "edge_index":
+            return to_edge_list(value).edge_index
+        return value.view(-1, 1) if name == "edge_attr" and value.dim() == 1 else value
 
 
 def _first_line(error: Exception) -> str:

@@ -13,6 +13,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pyg_avig.errors import InputError
 from pyg_avig.files import local_file, place, written_whole
 from pyg_avig.models.exported import is_export
+from pyg_avig.models.exported_onnx import OnnxGraphs, OnnxModel
 from pyg_avig.train.export import (
     NEEDED,
     NEEDED_OF_GRAPHS,
@@ -57,6 +58,10 @@ def read_checkpoint(path: str | Path, needed: Collection[str] = NEEDED) -> dict[
     Raises:
         InputError: If the file is missing, broken, or of something else.
     """
+    if Path(path).suffix in (".onnx", ".pt2"):
+        raise InputError(
+            f"{path}: expected a checkpoint, or an exported *.safetensors or folder (got a program)"
+        )
     try:
         with local_file(path) as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -123,6 +128,23 @@ def load_graph_task(path: str | Path) -> GraphTask:
     weights = (value for value in task.state_dict().values() if value.is_floating_point())
     if not all(value.isfinite().all() for value in weights):
         raise InputError(f"{path}: expected finite weights (some are NaN or infinite)")
+    return task.eval()
+
+
+def load_onnx_graph_task(path: str | Path) -> GraphTask:
+    """A task on graphs whose model is a program, for predictions.
+
+    Args:
+        path: The ``*.onnx``, here or at an address that fsspec knows.
+
+    Raises:
+        InputError: If the file is missing, broken, or of something else, or onnxruntime is not
+            installed.
+    """
+    program = OnnxModel(path, NEEDED_OF_GRAPHS)
+    description = {key: program.description[key] for key in NEEDED_OF_GRAPHS}
+    task = GraphTask(**description)
+    task.model = OnnxGraphs(program, task.model.edge_dim)
     return task.eval()
 
 

@@ -26,6 +26,7 @@ from pyg_avig.train.checkpoint import (
     AtomicCheckpointIO,
     export_checkpoint,
     load_graph_task,
+    load_onnx_graph_task,
     load_weights,
     read_checkpoint,
 )
@@ -324,11 +325,6 @@ def predict(
     if (top, format) != (None, None) and (of_graphs or "annotation" in said):
         raise InputError(f"{checkpoint}: expected a classifier of images, for --top and --format")
     if of_graphs:
-        if Path(checkpoint).suffix == ".onnx":
-            raise InputError(
-                f"{checkpoint}: expected a checkpoint or an exported *.safetensors, for graphs "
-                "(got a program of edge lists, for onnxruntime)"
-            )
         return _predict_graphs(checkpoint, images, out, config, split)
     if config is not None or split is not None:
         raise InputError(f"{checkpoint}: expected a GraphTask, for --config and --split")
@@ -375,7 +371,8 @@ def _predict_graphs(
         raise InputError(f"{checkpoint}: expected a file to write to: add --out FILE.csv")
     if bool(files) == (config is not None):
         raise InputError("expected graph files, or a data set by --config (got both or neither)")
-    task = load_graph_task(checkpoint)
+    of_program = Path(checkpoint).suffix == ".onnx"
+    task = load_onnx_graph_task(checkpoint) if of_program else load_graph_task(checkpoint)
     if config is None:
         if split is not None:
             raise InputError(f"expected --config, for the split {split!r} of its data")

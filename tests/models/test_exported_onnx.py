@@ -3,9 +3,10 @@ import sys
 import onnx
 import pytest
 import torch
+from torch_geometric.data import Batch, Data
 
 from pyg_avig import InputError
-from pyg_avig.models.exported_onnx import OnnxModel
+from pyg_avig.models.exported_onnx import OnnxGraphs, OnnxModel
 
 
 def save(path, said):
@@ -31,6 +32,25 @@ def test_a_model_runs_and_says_what_it_is(tmp_path):
         model(torch.ones(3, 3))
     with pytest.raises(InputError, match="expected inputs that it takes"):
         model(torch.ones(3, 2, dtype=torch.double))
+
+
+def test_graphs_are_given_field_by_field():
+    def program(*inputs):
+        return inputs
+
+    program.inputs = ["x", "edge_index", "edge_attr", "num_nodes"]
+    one = Data(
+        x=torch.ones(3, 2),
+        edge_index=torch.tensor([[0, 1], [1, 2]], dtype=torch.int32),
+        edge_attr=torch.ones(2),
+    )
+    x, edge_index, edge_attr, sizes = OnnxGraphs(program, 1)(one)
+    assert (x.shape, edge_index.dtype, edge_attr.shape) == ((3, 2), torch.long, (2, 1))
+    assert sizes.tolist() == [3]
+    assert OnnxGraphs(program, 1)(Batch.from_data_list([one, one]))[-1].tolist() == [3, 3]
+    del one.edge_attr
+    with pytest.raises(InputError, match="the field edge_attr"):
+        OnnxGraphs(program, 1)(one)
 
 
 @pytest.mark.parametrize("said", [None, "3", "{", '{"c": 1}'])

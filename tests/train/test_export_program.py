@@ -1,3 +1,4 @@
+import csv
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from torch.export import Dim
 from torch_geometric.data import Batch, Data
 
 from pyg_avig import InputError
-from pyg_avig.models.exported_onnx import OnnxModel
+from pyg_avig.models.exported_onnx import OnnxGraphs, OnnxModel
 from pyg_avig.train import GraphTask, ImageClassifier, load_classifier
 from pyg_avig.train.cli import main
 from pyg_avig.train.export_program import export_classifier, export_graph_task, write_program
@@ -144,6 +145,8 @@ def test_graphs_are_edge_lists(task, names, tmp_path):
         with torch.no_grad():
             expected = task(batch)
         found = [model(*(fields[n] for n in names)), program({n: fields[n] for n in names})]
+        with torch.no_grad():
+            found.append(OnnxGraphs(model, task.model.edge_dim)(batch))
         for output in found:
             torch.testing.assert_close(output, expected, atol=1e-4, rtol=1e-4)
 
@@ -157,6 +160,7 @@ def test_a_model_that_makes_its_graph_is_refused(tmp_path):
             export_graph_task(tmp_path / "model.onnx", task_of(**args))
 
 
+@pytest.mark.slow
 def test_the_command_exports_graphs_but_not_as_a_folder(tmp_path, capsys):
     task = task_of("node")
     content = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
@@ -164,9 +168,21 @@ def test_the_command_exports_graphs_but_not_as_a_folder(tmp_path, capsys):
     assert main(["export", f"{tmp_path}/a.ckpt", f"{tmp_path}/out/"]) == 2
     assert "*.safetensors, *.onnx, *.pt2, for a model of graphs" in capsys.readouterr().err
     assert main(["export", f"{tmp_path}/a.ckpt", f"{tmp_path}/a.onnx"]) == 0
-    assert main(["predict", f"{tmp_path}/a.onnx", "g.pt", f"--out={tmp_path}/a.csv"]) == 2
-    assert "got a program of edge lists" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt", "a.onnx"]
+    torch.save([graph(6, 9), graph(3, 0)], tmp_path / "g.pt")
+    tables = []
+    for model in ("a.ckpt", "a.onnx"):
+        out = tmp_path / f"{model}.csv"
+        words = [f"{tmp_path}/{model}", f"{tmp_path}/g.pt", f"--out={out}"]
+        assert main(["predict", *words]) == 0
+        header, *rows = csv.reader(out.read_text().splitlines())
+        tables.append(([row[:4] for row in rows], [list(map(float, row[4:])) for row in rows]))
+    assert header[:4] == ["file", "graph", "node", "class"]
+    assert tables[0][0] == tables[1][0]
+    torch.testing.assert_close(*(torch.tensor(t) for _, t in tables), atol=1e-5, rtol=1e-4)
+    for suffix in ("onnx", "pt2"):
+        assert main(["export", f"{tmp_path}/a.{suffix}", f"{tmp_path}/b.safetensors"]) == 2
+        assert "expected a checkpoint, or" in capsys.readouterr().err
+    assert not (tmp_path / "b.safetensors").exists()
 
 
 class OtherWhenTraced(nn.Module):
