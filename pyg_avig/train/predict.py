@@ -8,9 +8,9 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
@@ -72,9 +72,9 @@ def predict_images(
     done, start = 0, time.perf_counter()
     write = FORMS[form](top)
     decoded = _decoded(images, lambda path: transform(read_image(path, channels)), 2 * batch_size)
-    with closing(decoded), _bar() as bar:
-        decoded_files = bar.track(decoded, total=len(images), description="images")
-        while batch := list(islice(decoded_files, batch_size)):
+    with closing(decoded), _bar(len(images)) as shown:
+        files = iter(shown(decoded))
+        while batch := list(islice(files, batch_size)):
             readable = [(path, image) for path, image in batch if isinstance(image, Tensor)]
             for _, error in batch:
                 if isinstance(error, InputError):
@@ -142,16 +142,15 @@ FORMS = {"tsv": _tsv, "csv": _csv, "json": _json}
 """What prints the lines of each form; without a path, what ends them."""
 
 
-def _bar() -> Progress:
-    # Lines on the same terminal show how far it is, and would break a bar.
-    shown = sys.stderr.isatty() and not sys.stdout.isatty()
-    return Progress(
-        *Progress.get_default_columns(),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-        disable=not shown,
-    )
+@contextmanager
+def _bar(total: int) -> Generator[Callable[[Iterable[Any]], Iterable[Any]], None, None]:
+    """What shows how far an iteration is; lines on the same terminal show it, and break a bar."""
+    if sys.stdout.isatty() or not sys.stderr.isatty():
+        yield lambda files: files
+        return
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, redirect_stdout=False) as bar:
+        yield lambda files: bar.track(files, total=total, description="images")
 
 
 def _decoded(

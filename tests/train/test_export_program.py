@@ -168,7 +168,7 @@ def test_the_command_exports_graphs_but_not_as_a_folder(tmp_path, capsys):
     assert main(["export", f"{tmp_path}/a.ckpt", f"{tmp_path}/out/"]) == 2
     assert "*.safetensors, *.onnx, *.pt2, for a model of graphs" in capsys.readouterr().err
     assert main(["export", f"{tmp_path}/a.ckpt", f"{tmp_path}/a.onnx"]) == 0
-    torch.save([graph(6, 9), graph(3, 0)], tmp_path / "g.pt")
+    torch.save([graph(6, 9), graph(3, 1)], tmp_path / "g.pt")
     tables = []
     for model in ("a.ckpt", "a.onnx"):
         out = tmp_path / f"{model}.csv"

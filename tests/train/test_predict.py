@@ -111,8 +111,9 @@ def test_a_bar_is_shown_where_the_lines_go_elsewhere(checkpoint, pictures, monke
     for out, err in ((False, True), (True, True), (False, False)):
         monkeypatch.setattr(sys.stdout, "isatty", lambda out=out: out)
         monkeypatch.setattr(sys.stderr, "isatty", lambda err=err: err)
-        with _bar() as bar:
-            shown.append(not bar.disable)
+        with _bar(2) as bar:
+            files = [1, 2]
+            shown.append(bar(files) is not files)
     assert shown == [True, False, False]
     monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
