@@ -35,7 +35,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     """Give a local name to write to; what is there takes the place of ``path`` when it is whole.
 
     Args:
-        path: A path, or an address that fsspec knows; its folder is made.
+        path: A path, or an address that fsspec knows; its folder is made. The file's mode
+            is that of any new file, whatever its writer says.
 
     Raises:
         OSError: With the path, if it cannot be written, also where the writer hides that in another
@@ -68,7 +69,11 @@ def _renamed(path: Path) -> Iterator[Path]:
     host = socket.gethostname().replace(".", "-")
     partial = path.with_name(f"{path.name}.{host}.{os.getpid()}.partial")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
+        partial.unlink()  # Who writes nothing leaves nothing.
         yield partial
+        partial.chmod(mode)  # Some writers, as safetensors, let nobody else read what they write.
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)

@@ -98,6 +98,24 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(no_space, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_modes_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with written_whole(tmp_path / "a") as path:
+            path.write_bytes(b"a")
+            path.chmod(0o600)  # As safetensors does.
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_who_writes_nothing_leaves_what_was_there(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(FileNotFoundError), written_whole(tmp_path / "a"):
+        pass
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
 def test_a_folder_that_is_a_file_is_named(tmp_path):
     (tmp_path / "a").write_bytes(b"")
     path = tmp_path / "a" / "b"

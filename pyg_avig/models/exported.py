@@ -12,13 +12,23 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pyg_avig.errors import InputError
-from pyg_avig.files import local_file
+from pyg_avig.files import local_file, place
 from pyg_avig.models.vig import ViG
 
 NEEDED = {"name", "model_args", "classes", "data_config"}
 """What is said of a model of images."""
 NEEDED_OF_GRAPHS = {"facts", "model_args"}
 """What is said of a model of graphs."""
+WEIGHTS = "model.safetensors"
+"""The exported file in an exported folder."""
+
+
+def is_export(path: str | Path) -> bool:
+    """Whether a path or address is that of an exported file or folder, by its name or kind."""
+    if Path(path).suffix == ".safetensors":
+        return True
+    system, name = place(path)
+    return system.isdir(name)
 
 
 def load_exported_vig(path: str | Path) -> ViG:
@@ -65,7 +75,7 @@ def read_export(
     """The tensors of an exported model, and what is said of it.
 
     Args:
-        path: The file, here or at an address that fsspec knows.
+        path: The file, or an exported folder, here or at an address that fsspec knows.
         needed: What must be said: ``NEEDED`` or ``NEEDED_OF_GRAPHS``.
 
     Raises:
@@ -80,7 +90,7 @@ def read_description(path: str | Path, needed: Collection[str] | None = NEEDED) 
     """What is said of an exported model, without its tensors.
 
     Args:
-        path: The file, here or at an address that fsspec knows.
+        path: The file, or an exported folder, here or at an address that fsspec knows.
         needed: What must be said; ``None`` gives all that is.
 
     Raises:
@@ -92,6 +102,14 @@ def read_description(path: str | Path, needed: Collection[str] | None = NEEDED) 
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
+    if Path(path).suffix != ".safetensors" and is_export(path):
+        system, name = place(path)
+        if not system.exists(f"{name}/{WEIGHTS}"):
+            raise InputError(
+                f"{path}: expected a folder that `pyg-avig export` wrote, with {WEIGHTS} (there is "
+                "none)"
+            )
+        path = f"{str(path).rstrip('/')}/{WEIGHTS}"
     try:
         with local_file(path) as local, safe_open(local, "pt") as file:
             yield file

@@ -83,16 +83,16 @@ class PatchGraph(nn.Module):
         height, width = rows * self.patch_size, columns * self.patch_size
         features = F.pad(features, (0, width - features.size(3), 0, height - features.size(2)))
         nodes = image_nodes(features, (self.patch_size, self.patch_size))
-        edges, edge_index = self.edges(rows, columns, len(features), nodes.device)
-        loops = torch.arange(len(nodes), device=nodes.device).expand(2, -1)
+        edges, edge_index = self.edges(rows, columns, features.size(0), nodes.device)
+        loops = torch.arange(nodes.size(0), device=nodes.device).expand(2, -1)
         looped = torch.cat([edge_index, loops], 1)
         edge_attr = None
         if self.similarity:
-            unit = F.normalize(nodes, dim=1).unflatten(0, (len(features), rows * columns))
+            unit = F.normalize(nodes, dim=1).unflatten(0, (features.size(0), rows * columns))
             source, target = edges
             edge_attr = (unit @ unit.mT)[:, source, target].view(-1, 1)
             if self.loops:
-                edge_attr = torch.cat([edge_attr, edge_attr.new_ones(len(nodes), 1)])
+                edge_attr = torch.cat([edge_attr, edge_attr.new_ones(nodes.size(0), 1)])
         nodes = self.conv1(nodes, looped if self.loops else edge_index, edge_attr).relu()
         return nodes_to_grid(self.conv2(nodes, looped), (rows, columns))
 
@@ -160,7 +160,7 @@ class GridTokens(nn.Module):
         """The tokens, the class token first."""
         codes = codes_of_grid(*nodes.shape[1:], nodes.device, nodes.dtype)
         x = nodes.flatten(2).mT + codes
-        return torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
+        return torch.cat([self.cls_token.expand(x.size(0), -1, -1), x], 1)
 
 
 @cache_by_size
@@ -190,7 +190,7 @@ class MeanToken(nn.Module):
     def forward(self, nodes: Tensor) -> Tensor:
         """The tokens, the learned one first."""
         x = nodes.mean((2, 3)).unsqueeze(1) + self.offset
-        return torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
+        return torch.cat([self.cls_token.expand(x.size(0), -1, -1), x], 1)
 
 
 class TokenHead(nn.Module):

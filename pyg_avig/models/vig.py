@@ -165,7 +165,9 @@ class ViG(nn.Module):
         if self.training and len(x) == 1 and isinstance(self.embed[1], nn.BatchNorm1d):
             raise InputError("expected at least 2 nodes in training, as BatchNorm needs (got 1)")
         x = self.embed(x)
-        batch = _batch(data) if _num_graphs(data) > 1 else None
+        # A program holds for any number of graphs.
+        several = torch.compiler.is_exporting() or _num_graphs(data) > 1
+        batch = _batch(data) if several else None
         size = lattice_size(data) if self.pos == "conv" else None
         graph: Adjacency | None = None
         edge_attr = None

@@ -11,11 +11,24 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pyg_avig.errors import InputError
-from pyg_avig.files import local_file, written_whole
-from pyg_avig.train.export import NEEDED, NEEDED_OF_GRAPHS, read_export, write_export
+from pyg_avig.files import local_file, place, written_whole
+from pyg_avig.models.exported import is_export
+from pyg_avig.models.exported_onnx import OnnxGraphs, OnnxModel
+from pyg_avig.train.export import (
+    NEEDED,
+    NEEDED_OF_GRAPHS,
+    read_description,
+    read_export,
+    write_export,
+)
+from pyg_avig.train.export_program import export_classifier, export_graph_task
+from pyg_avig.train.export_timm import write_timm_folder
 from pyg_avig.train.graph_task import GraphTask
 from pyg_avig.train.image_classifier import ImageClassifier
+from pyg_avig.train.model_card import facts_of_run
 from pyg_avig.train.recipe import Recipe
+
+_FORMS = (".safetensors", ".onnx", ".pt2")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -45,6 +58,10 @@ def read_checkpoint(path: str | Path, needed: Collection[str] = NEEDED) -> dict[
     Raises:
         InputError: If the file is missing, broken, or of something else.
     """
+    if Path(path).suffix in (".onnx", ".pt2"):
+        raise InputError(
+            f"{path}: expected a checkpoint, or an exported *.safetensors or folder (got a program)"
+        )
     try:
         with local_file(path) as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -114,31 +131,85 @@ def load_graph_task(path: str | Path) -> GraphTask:
     return task.eval()
 
 
-def export_checkpoint(checkpoint: str | Path, out: str | Path) -> None:
-    """Write the model of a checkpoint as a safetensors file with its configuration.
+def load_onnx_graph_task(path: str | Path) -> GraphTask:
+    """A task on graphs whose model is a program, for predictions.
 
     Args:
-        checkpoint: A checkpoint that `pyg-avig fit` wrote.
-        out: The file to write.
+        path: The ``*.onnx``, here or at an address that fsspec knows.
 
     Raises:
-        InputError: If the checkpoint is no such, or ``out`` no safetensors file.
+        InputError: If the file is missing, broken, or of something else, or onnxruntime is not
+            installed.
     """
-    if Path(out).suffix != ".safetensors":
-        raise InputError(f"expected out as a file *.safetensors (got {str(out)!r})")
-    hparams = read_checkpoint(checkpoint, ())["hyper_parameters"]
-    if hparams.keys() >= NEEDED_OF_GRAPHS:
+    program = OnnxModel(path, NEEDED_OF_GRAPHS)
+    description = {key: program.description[key] for key in NEEDED_OF_GRAPHS}
+    task = GraphTask(**description)
+    task.model = OnnxGraphs(program, task.model.edge_dim)
+    return task.eval()
+
+
+def export_checkpoint(checkpoint: str | Path, out: str | Path) -> list[str]:
+    """Write the model of a checkpoint in the form that a name asks for.
+
+    Args:
+        checkpoint: A checkpoint that `pyg-avig fit` wrote, or an exported file or folder.
+        out: ``*.safetensors`` for the weights with their configuration; ``*.onnx`` or ``*.pt2`` for
+            a program (:mod:`pyg_avig.train.export_program`); a folder, as ``OUT/``, a
+            name without suffix, or one that is there, for
+            :func:`~pyg_avig.train.export_timm.write_timm_folder`.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: If the checkpoint is no such, ``out`` has another form, or the model is not one
+            that this form can hold; nothing is written.
+    """
+    form = _form_of(out)
+    content: dict[str, Any] = {}
+    if is_export(checkpoint):
+        said = read_description(checkpoint, None)
+    else:
+        content = read_checkpoint(checkpoint, ())
+        said = content["hyper_parameters"]
+    if said.keys() >= NEEDED_OF_GRAPHS:
+        if form == "folder":
+            raise InputError(
+                f"expected out as a file *{', *'.join(_FORMS)}, for a model of graphs (got the "
+                f"folder {str(out)!r}: timm has no such models)"
+            )
         task = load_graph_task(checkpoint)
-        write_export(out, *task.in_the_unit_of_targets())
-        return
+        if form == ".safetensors":
+            write_export(out, *task.in_the_unit_of_targets())
+        else:
+            export_graph_task(out, task)
+        return [str(out)]
     classifier = load_classifier(checkpoint)
+    if form == "folder":
+        return write_timm_folder(out, classifier, facts_of_run(checkpoint, content))
+    if form != ".safetensors":
+        export_classifier(out, classifier)
+        return [str(out)]
     description = {key: classifier.hparams[key] for key in NEEDED}
     write_export(out, classifier.model.state_dict(), description)
+    return [str(out)]
+
+
+def _form_of(out: str | Path) -> str:
+    """The form that a name asks for: its suffix, or 'folder'."""
+    system, name = place(out)
+    suffix = Path(out).suffix
+    if str(out).endswith("/") or not suffix or system.isdir(name):
+        return "folder"
+    if suffix not in _FORMS:
+        known = ", ".join(f"*{form}" for form in _FORMS)
+        raise InputError(f"expected out as a file {known}, or a folder OUT/ (got {str(out)!r})")
+    return suffix
 
 
 def _described(path: str | Path, needed: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The weights of a checkpoint or an exported file, and what builds the module they are of."""
-    if Path(path).suffix == ".safetensors":
+    if is_export(path):
         tensors, description = read_export(path, needed)
         weights = {f"model.{name}": value for name, value in tensors.items()}
         return {"state_dict": weights}, description

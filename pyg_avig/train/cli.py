@@ -17,19 +17,23 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from pyg_avig.data.loading.image_trees import images_among
 from pyg_avig.errors import InputError
 from pyg_avig.files import place, remove_partial
+from pyg_avig.models.exported import is_export
+from pyg_avig.models.exported_onnx import OnnxModel
 from pyg_avig.train.checkpoint import (
     AtomicCheckpointIO,
     export_checkpoint,
     load_graph_task,
+    load_onnx_graph_task,
     load_weights,
     read_checkpoint,
 )
 from pyg_avig.train.explore import explore_arguments, explore_images
 from pyg_avig.train.export import NEEDED_OF_GRAPHS, read_description
 from pyg_avig.train.interruption import LastCheckpoint, Stopped
-from pyg_avig.train.predict import predict_images
+from pyg_avig.train.predict import FORMS, predict_images
 from pyg_avig.train.predict_graphs import predict_data, predict_files
 from pyg_avig.train.predict_scenes import load_task, predict_scenes
 from pyg_avig.train.recipe import Recipe
@@ -40,8 +44,8 @@ _DESCRIPTION = """Train, validate and test AttentionViG; label image files.
   pyg-avig fit      --config configs/digits/nano.yaml --model.lr 1e-3
   pyg-avig fit      --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt  (resumes)
   pyg-avig test     --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
-  pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors
-  pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or model.safetensors)
+  pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors  (or FOLDER/, model.onnx, .pt2)
+  pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or FOLDER, 'a/*.png')
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out FOLDER  (objects, pixels)
   pyg-avig predict  RUN/checkpoints/best.ckpt GRAPH.pt [...] --out FILE.csv  (graphs, nodes, edges)
   pyg-avig predict  RUN/checkpoints/best.ckpt --config RUN/config.yaml --out FILE.csv  (the same)
@@ -267,7 +271,9 @@ def _run(args: list[str] | None) -> int:
     elif words[:1] == ["explore"]:
         status = explore_images(**explore_arguments(words[1:]))
     elif words[:1] == ["export"]:
-        export_checkpoint(**_export_arguments(words[1:]))
+        for path in export_checkpoint(**_export_arguments(words[1:])):
+            system, name = place(path)
+            print(f"{path} ({system.size(name) / 1000:,.0f} kB)")
     else:
         CLI(args)
     sys.stdout.flush()  # A full disk may show only here.
@@ -296,38 +302,66 @@ def predict(
     threshold: float = 0.5,
     config: str | None = None,
     split: str | None = None,
+    top: int | None = None,
+    format: str | None = None,
 ) -> int:
     """Say or draw what is on images or of graphs, as a checkpoint's task is; the exit status.
 
     Args:
         checkpoint: See :func:`predict_images`.
-        images: See :func:`predict_images` and :func:`predict_files`.
+        images: See :func:`predict_images` and :func:`predict_files`; also folders of images and
+            patterns, see :func:`~pyg_avig.data.loading.image_trees.images_among`.
         batch_size: See :func:`predict_images`.
         out: Where a detector or segmenter writes, see ``predict_scenes``; or of graphs, see
             :func:`predict_files`.
         threshold: See ``predict_scenes``.
         config: See :func:`predict_data`.
         split: See :func:`predict_data`.
+        top: See :func:`predict_images`.
+        format: Its ``form``.
     """
-    exported = checkpoint.endswith(".safetensors")
-    content = {} if exported else read_checkpoint(checkpoint, ())
-    said = read_description(checkpoint, None) if exported else content["hyper_parameters"]
-    if said.keys() >= NEEDED_OF_GRAPHS:
+    content, said = _looked_into(checkpoint)
+    of_graphs = said.keys() >= NEEDED_OF_GRAPHS
+    if (top, format) != (None, None) and (of_graphs or "annotation" in said):
+        raise InputError(f"{checkpoint}: expected a classifier of images, for --top and --format")
+    if of_graphs:
         return _predict_graphs(checkpoint, images, out, config, split)
     if config is not None or split is not None:
         raise InputError(f"{checkpoint}: expected a GraphTask, for --config and --split")
     if not images:
         raise InputError("expected image files (got none)")
-    if "annotation" not in content.get("hyper_parameters", {}):
+    files, errors = images_among(images)
+    for error in errors:
+        print(error, file=sys.stderr)
+    if "annotation" not in said:
         if out is not None:
             raise InputError(
                 f"{checkpoint}: expected a detector or segmenter, to write into {out} (a "
                 "classifier's labels are printed; leave out --out)"
             )
-        return predict_images(checkpoint, images, batch_size)
+        top = 1 if top is None else top
+        status = predict_images(checkpoint, files, batch_size, top, format or "tsv")
+        return 1 if errors else status
     if out is None:
         raise InputError(f"{checkpoint}: expected a folder to write to: add --out FOLDER")
-    return predict_scenes(load_task(content, checkpoint), images, out, threshold)
+    status = predict_scenes(load_task(content, checkpoint), files, out, threshold)
+    return 1 if errors else status
+
+
+def _looked_into(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The content of a checkpoint, and what is said of it or of an exported model."""
+    suffix = Path(path).suffix
+    if suffix == ".pt2":
+        raise InputError(
+            f"{path}: expected a checkpoint, or an exported *.safetensors, *.onnx or folder (got a "
+            "program for torch.export.load, whose reading can run code of the file)"
+        )
+    if suffix == ".onnx":
+        return {}, OnnxModel(path).description
+    if is_export(path):
+        return {}, read_description(path, None)
+    content = read_checkpoint(path, ())
+    return content, content["hyper_parameters"]
 
 
 def _predict_graphs(
@@ -337,7 +371,8 @@ def _predict_graphs(
         raise InputError(f"{checkpoint}: expected a file to write to: add --out FILE.csv")
     if bool(files) == (config is not None):
         raise InputError("expected graph files, or a data set by --config (got both or neither)")
-    task = load_graph_task(checkpoint)
+    of_program = Path(checkpoint).suffix == ".onnx"
+    task = load_onnx_graph_task(checkpoint) if of_program else load_graph_task(checkpoint)
     if config is None:
         if split is not None:
             raise InputError(f"expected --config, for the split {split!r} of its data")
@@ -350,15 +385,25 @@ def _predict_arguments(args: list[str]) -> dict[str, Any]:
     parser = ArgumentParser(
         prog="pyg-avig predict",
         description="Of a classifier, print path, label and probability of each image file, "
-        "tab-separated; of a detector or segmenter, write into a folder what is found, as "
-        "results.json or labels/*.png, and drawn/*.png; of a task on graphs, write a table. Files "
-        "that cannot be read are named on standard error, and the exit status is 1.",
+        "tab-separated or as --format says; of a detector or segmenter, write into a folder what "
+        "is found, as results.json or labels/*.png, and drawn/*.png; of a task on graphs, write a "
+        "table. Files that cannot be read are named on standard error, and the exit status is 1.",
     )
-    parser.add_argument("checkpoint", help="A checkpoint of `pyg-avig fit`, or an exported file.")
+    parser.add_argument(
+        "checkpoint",
+        help="A checkpoint of `pyg-avig fit`, an exported *.safetensors, *.onnx or folder.",
+    )
     parser.add_argument(
         "images",
         nargs="*",
-        help="Image files, of any size; or Data of PyG as torch.save writes it.",
+        help="Image files, of any size, folders of them, patterns such as 'photos/*.jpg'; or Data "
+        "of PyG as torch.save writes it.",
+    )
+    parser.add_argument(
+        "--top", type=int, help="Likeliest classes of each image; 1 if nothing is said."
+    )
+    parser.add_argument(
+        "--format", choices=sorted(FORMS), help="How they are printed; as tsv if nothing is said."
     )
     parser.add_argument(
         "--batch_size", type=int, default=64, help="Images that a classifier takes at a time."
@@ -377,9 +422,14 @@ def _predict_arguments(args: list[str]) -> dict[str, Any]:
 def _export_arguments(args: list[str]) -> dict[str, Any]:
     parser = ArgumentParser(
         prog="pyg-avig export",
-        description="Write a trained model as a safetensors file with its configuration, for "
-        "`pyg-avig predict`, for fine-tuning (--model.initial_weights), or for others.",
+        description="Write a trained model in the form that OUT asks for: *.safetensors, the "
+        "weights with their configuration, for `pyg-avig predict` and fine-tuning "
+        "(--model.initial_weights); *.onnx, for onnxruntime and `pyg-avig predict`; *.pt2, for "
+        "torch.export.load; a folder OUT/ that timm loads, with a model card. What was written is "
+        "printed.",
     )
-    parser.add_argument("checkpoint", help="A checkpoint that `pyg-avig fit` wrote.")
-    parser.add_argument("out", help="The file to write, *.safetensors.")
+    parser.add_argument(
+        "checkpoint", help="A checkpoint that `pyg-avig fit` wrote, or an exported file or folder."
+    )
+    parser.add_argument("out", help="What to write: *.safetensors, *.onnx, *.pt2 or OUT/.")
     return parser.parse_args(args).as_dict()

@@ -10,10 +10,20 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pyg_avig.errors import InputError
 from pyg_avig.files import written_whole
 from pyg_avig.models.exported import NEEDED, NEEDED_OF_GRAPHS, read_description, read_export
 
-__all__ = ["NEEDED", "NEEDED_OF_GRAPHS", "read_description", "read_export", "write_export"]
+__all__ = [
+    "NEEDED",
+    "NEEDED_OF_GRAPHS",
+    "check_alike",
+    "read_description",
+    "read_export",
+    "write_export",
+]
+
+TOLERANCE = 1e-4
 
 
 def write_export(path: str | Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
@@ -36,3 +46,29 @@ def write_export(path: str | Path, tensors: dict[str, Tensor], description: dict
             save_file(contiguous, partial, {"pyg_avig": json.dumps(description)})
         except SafetensorError as error:  # Of a full disk, too.
             raise OSError(f"{path}: cannot be written ({error})") from error
+
+
+def check_alike(found: Tensor, expected: Tensor, by: str) -> None:
+    """Refuse an export that does not give what its model gives.
+
+    Args:
+        found: What the export gives.
+        expected: What the model gives, of the same shape.
+        by: What ran the export, for the message.
+
+    Raises:
+        InputError: If they differ by more than 1e-4, absolutely or relatively, or are not finite.
+    """
+    if not expected.isfinite().all():
+        raise InputError("expected finite weights in the checkpoint (its outputs are NaN)")
+    if found.shape != expected.shape:
+        raise InputError(
+            f"expected outputs of shape {tuple(expected.shape)} from {by}, as the model's (got "
+            f"{tuple(found.shape)}); nothing was written"
+        )
+    gap = ((found - expected).abs() / expected.abs().clamp(min=1)).max()
+    if not gap <= TOLERANCE:  # NaN, too.
+        raise InputError(
+            f"expected the model's outputs from {by}, to {TOLERANCE:g} (got some that differ by "
+            f"{float(gap):.3g}); nothing was written"
+        )

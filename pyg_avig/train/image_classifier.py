@@ -96,6 +96,7 @@ class ImageClassifier(Recipe):
             )
         except TypeError as error:
             raise InputError(f"expected model_args as arguments of {name} ({error})") from None
+        _say_input(model, data_config, classes)
         if grad_checkpointing:
             model.set_grad_checkpointing()
         if compile:
@@ -169,6 +170,24 @@ class ImageClassifier(Recipe):
         metrics.update(logits, batch.y)
         self.log_loss(split, F.cross_entropy(raised(logits), batch.y), size)
         self.log_dict(metrics, batch_size=size, prog_bar=True)
+
+
+def _say_input(model: Any, data_config: dict[str, Any], classes: list[str]) -> None:
+    """Let timm's configuration of a model say what images it is trained on, and what it knows.
+
+    Who asks timm for a transform (``timm.data.resolve_model_data_config``), or saves the model with
+    timm, gets that of the training.
+    """
+    cfg = dict(model.pretrained_cfg)
+    for name in ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode"):
+        if name in data_config:
+            value = data_config[name]
+            cfg[name] = tuple(value) if isinstance(value, list) else value
+    cfg["num_classes"], cfg["label_names"] = len(classes), tuple(classes)
+    of_other_weights = ("test_input_size", "test_crop_pct", "test_pool_size", "pool_size")
+    for name in (*of_other_weights, "tag", "label_descriptions", "label_offset"):
+        cfg.pop(name, None)
+    model.pretrained_cfg = model.default_cfg = cfg
 
 
 def _load_initial(model: nn.Module, path: str, classes: list[str]) -> None:

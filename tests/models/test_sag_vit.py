@@ -407,6 +407,18 @@ def test_exports_to_onnx(variant, conv, tmp_path):
             torch.testing.assert_close(torch.from_numpy(logits), model(x), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["paper", "public"])
+def test_exported_programs_take_any_batch(variant):
+    model = make(variant=variant, conv="cross_attention")
+    batch = ({0: torch.export.Dim("batch", min=1)},)
+    with torch.no_grad():
+        program = torch.export.export(model, (torch.randn(2, 3, 80, 96),), dynamic_shapes=batch)
+        for number in (1, 2, 5):
+            x = torch.randn(number, 3, 80, 96)
+            torch.testing.assert_close(program.module()(x), model(x), atol=1e-5, rtol=1e-4)
+
+
 def test_a_tag_does_not_change_the_arithmetic():
     plain, tagged = (
         SAGViT(variant="public", backbone=f"tf_efficientnetv2_s{tag}", num_classes=3, device="meta")

@@ -6,7 +6,7 @@ from train.runs import last_checkpoint, options
 from pyg_avig import InputError
 from pyg_avig.train.checkpoint import load_classifier
 from pyg_avig.train.cli import CLI, main
-from pyg_avig.train.export import read_export
+from pyg_avig.train.export import check_alike, read_export
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,37 @@ def test_an_exported_model_is_the_checkpoints(exported, checkpoint):
     assert [path.name for path in exported.parent.iterdir()] == ["model.safetensors"]
 
 
+def test_exporting_says_what_it_wrote_and_others_may_read_it(checkpoint, tmp_path, capsys):
+    path = tmp_path / "model.safetensors"
+    assert main(["export", checkpoint, str(path)]) == 0
+    assert capsys.readouterr().out == f"{path} ({path.stat().st_size / 1000:,.0f} kB)\n"
+    (tmp_path / "new").touch()
+    assert path.stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
 def test_exporting_needs_a_suffix_and_a_checkpoint(checkpoint, tmp_path, capsys):
     assert main(["export", checkpoint, str(tmp_path / "model.bin")]) == 2
     assert "*.safetensors" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "none.ckpt"), str(tmp_path / "a.safetensors")]) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (torch.ones(2, 3) + 2e-4, "differ by 0.0002.*nothing was written"),
+        (torch.full((2, 3), torch.nan), "differ by nan"),
+        (torch.ones(2, 4), r"of shape \(2, 3\) from timm.*got \(2, 4\)"),
+    ],
+)
+def test_an_export_gives_what_its_model_gives(found, message):
+    expected = torch.ones(2, 3)
+    check_alike(expected + 5e-5, expected, "timm")
+    check_alike(1e4 * expected + 0.5, 1e4 * expected, "timm")
+    with pytest.raises(InputError, match=message):
+        check_alike(found, expected, "timm")
+    with pytest.raises(InputError, match="outputs are NaN"):
+        check_alike(expected, expected * torch.inf, "timm")
 
 
 def test_other_files_are_refused(tmp_path):

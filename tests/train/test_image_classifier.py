@@ -1,5 +1,6 @@
 import pytest
 import torch
+from timm.data import resolve_model_data_config
 from train.runs import last_checkpoint, options
 
 from pyg_avig import InputError
@@ -93,6 +94,22 @@ def test_the_checkpoint_knows_its_classes_and_input(checkpoint):
     assert classifier.hparams["classes"] == [str(d) for d in range(10)]
     assert classifier.hparams["data_config"]["input_size"] == [1, 32, 32]
     assert not classifier.training
+
+
+@pytest.mark.parametrize("name", ["attentionvig_nano", "resnet18"])
+@pytest.mark.parametrize("tested", [False, True])
+def test_timm_hears_of_the_training_s_images(name, tested):
+    data = {"input_size": [1, 64, 48], "mean": [0.3], "std": [0.2], "crop_pct": 0.9}
+    data["interpolation"] = "bilinear"
+    model = ImageClassifier(["a", "b"], data, name=name).model
+    found = resolve_model_data_config(model, use_test_size=tested)
+    found.pop("crop_mode")
+    assert found == {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    assert model.pretrained_cfg["label_names"] == ("a", "b")
+    # Each has a configuration of its own.
+    other = ImageClassifier(["a", "b", "c"], DATA, name=name).model
+    assert model.pretrained_cfg["num_classes"] == 2
+    assert other.pretrained_cfg["input_size"] == (1, 32, 32)
 
 
 def test_unknown_model_names_the_known():

@@ -1,4 +1,7 @@
+import csv
+import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +13,7 @@ from PIL import Image
 from pyg_avig import InputError
 from pyg_avig.train.checkpoint import load_classifier
 from pyg_avig.train.cli import main
+from pyg_avig.train.predict import _bar, _decoded
 
 
 @pytest.fixture
@@ -43,17 +47,112 @@ def test_batches_do_not_matter(checkpoint, pictures, capsys):
     assert capsys.readouterr().out == together
 
 
+def test_folders_and_patterns_are_their_images(checkpoint, pictures, tmp_path, capsys):
+    main(["predict", checkpoint, *pictures])
+    each = capsys.readouterr().out
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", checkpoint, str(tmp_path)]) == 0
+    assert capsys.readouterr().out == each
+    words = [f"{tmp_path}/[0-3].*", f"{tmp_path}/[4-9].*"]
+    assert main(["predict", checkpoint, *words]) == 0
+    assert capsys.readouterr().out == each
+    none = [f"{tmp_path}/empty", f"{tmp_path}/*.gif"]
+    assert main(["predict", checkpoint, none[0], pictures[0], none[1]]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == each.splitlines(keepends=True)[0]
+    first, second, _ = captured.err.splitlines()
+    assert first == f"{none[0]}: expected a folder with images (there are none)"
+    assert second == f"{none[1]}: expected a pattern that images match (there are none)"
+
+
+def test_forms_and_further_classes(checkpoint, pictures, capsys):
+    def printed(*options):
+        assert main(["predict", checkpoint, *pictures, *options]) == 0
+        return capsys.readouterr().out
+
+    lines = [line.split("\t") for line in printed("--top", "3").splitlines()]
+    assert [line[:3] for line in lines] == [line.split("\t") for line in printed().splitlines()]
+    assert all(float(a) >= float(b) >= float(c) for _, _, a, _, b, _, c in lines)
+    assert len({*printed("--top=99").splitlines()[0].split("\t")[1::2]}) == 10
+    header, *rows = csv.reader(printed("--top=3", "--format=csv").splitlines())
+    assert header[:5] == ["path", "label", "probability", "label_2", "probability_2"]
+    assert len(header) == 7
+    assert rows == lines
+    found = json.loads(printed("--format=json", "--top=3"))
+    assert [image["path"] for image in found] == pictures
+    assert [[str(p["label"]) for p in image["predictions"]] for image in found] == [
+        line[1::2] for line in lines
+    ]
+    assert [[f"{p['probability']:.4f}" for p in image["predictions"]] for image in found] == [
+        line[2::2] for line in lines
+    ]
+
+
+def test_json_of_nothing_is_json(checkpoint, capsys):
+    assert main(["predict", checkpoint, "missing.png", "--format=json"]) == 1
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize("option", ["--top=0", "--batch_size=0", "--format=xml"])
+def test_options_that_are_none_are_named(option, checkpoint, pictures, capsys):
+    try:
+        status = main(["predict", checkpoint, pictures[0], option])
+    except SystemExit as exit:  # The parser's own.
+        status = exit.code
+    assert status == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert option[2:].split("=")[0] in captured.err
+
+
+def test_a_bar_is_shown_where_the_lines_go_elsewhere(checkpoint, pictures, monkeypatch, capsys):
+    shown = []
+    for out, err in ((False, True), (True, True), (False, False)):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda out=out: out)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda err=err: err)
+        with _bar(2) as bar:
+            files = [1, 2]
+            shown.append(bar(files) is not files)
+    assert shown == [True, False, False]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["predict", checkpoint, *pictures]) == 0
+    captured = capsys.readouterr()
+    assert [line.split("\t")[0] for line in captured.out.splitlines()] == pictures
+    assert "images a second" in captured.err
+
+
+def test_threads_read_ahead_but_not_far_and_in_order():
+    reading, paths = [], [str(n) for n in range(50)]
+
+    def read(path):
+        reading.append(path)
+        if path == "3":
+            raise InputError("broken")
+        return torch.tensor(int(path))
+
+    decoded = _decoded(paths, read, ahead=4)
+    first = [next(decoded) for _ in range(5)]
+    assert [path for path, _ in first] == paths[:5]
+    assert isinstance(first[3][1], InputError)
+    assert len(reading) <= 10
+    decoded.close()
+    assert len(reading) <= 10
+
+
 def test_unreadable_files_are_named_and_the_others_done(checkpoint, pictures, tmp_path, capsys):
     truncated, text = tmp_path / "truncated.png", tmp_path / "text.png"
     whole = tmp_path / "0.png"
     truncated.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     text.write_text("no picture")
-    bad = [str(truncated), str(text), str(tmp_path / "missing.png"), str(tmp_path)]
+    bad = [str(truncated), str(text), str(tmp_path / "missing.png")]
     assert main(["predict", checkpoint, bad[0], pictures[0], *bad[1:], pictures[1]]) == 1
     captured = capsys.readouterr()
     assert [line.split("\t")[0] for line in captured.out.splitlines()] == pictures[:2]
-    errors = captured.err.splitlines()
+    *errors, speed = captured.err.splitlines()
     assert [line.split(": expected a readable image file")[0] for line in errors] == bad
+    assert re.fullmatch(r"2 images in [\d.]+ s, [\d.]+ images a second", speed)
 
 
 def test_weights_of_nan_are_no_prediction(tmp_path, checkpoint, pictures, capsys):

@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +115,16 @@ def test_unreadable_files_are_named_and_the_others_done(
     assert [p.name for p in out.rglob("*.png")] == ["139.png", "139.png"]
 
 
+def test_a_folder_is_its_images(segmenter_checkpoint, pictures, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(pictures[0], tmp_path / "in")
+    out = str(tmp_path / "out")
+    assert main(["predict", segmenter_checkpoint, str(tmp_path / "in"), "--out", out]) == 0
+    empty = [str(tmp_path / "in"), f"{tmp_path}/*.gif"]
+    assert main(["predict", segmenter_checkpoint, *empty, "--out", out]) == 1
+    assert len(list(Path(out).rglob("*.png"))) == 2
+
+
 def refused(arguments, capsys):
     assert main(["predict", *arguments]) == 2
     captured = capsys.readouterr()
@@ -129,6 +141,9 @@ def test_what_does_not_fit_is_one_line(detector_checkpoint, checkpoint, pictures
     assert "different names (got '139' twice)" in refused(twice, capsys)
     unsure = [detector_checkpoint, pictures[0], "--out", out, "--threshold", "2"]
     assert "threshold must lie in [0, 1]" in refused(unsure, capsys)
+    for option in ("--top=2", "--format=csv"):
+        message = refused([detector_checkpoint, pictures[0], "--out", out, option], capsys)
+        assert "expected a classifier of images, for --top and --format" in message
     assert "expected a folder" in refused(
         [detector_checkpoint, pictures[0], "--out", pictures[1]], capsys
     )

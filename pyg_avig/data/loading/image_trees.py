@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 from collections import Counter
@@ -102,6 +103,38 @@ class ImageTree:
         """The open file of an image, and its class."""
         path, label = self.samples[index]
         return open(path, "rb"), label
+
+
+def images_among(words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The image files that words of a command line stand for.
+
+    Args:
+        words: Files; folders, for the images in them at any depth, in order of their names and
+            without hidden ones; patterns, such as ``*.png`` or ``**/*.jpg``, where no file has that
+            name.
+
+    Returns:
+        The files, and an error for each folder or pattern without any.
+    """
+    found, errors = [], []
+    for word in words:
+        matches = [word]
+        if glob.has_magic(word) and not os.path.exists(word):
+            matches = _in_order(glob.glob(word, recursive=True))
+        files = [file for match in matches for file in _images_at(match)]
+        if not files:
+            kind = "folder with images" if os.path.isdir(word) else "pattern that images match"
+            errors.append(f"{word}: expected a {kind} (there are none)")
+        found += files
+    return found, errors
+
+
+def _images_at(path: str) -> list[str]:
+    """The images in a folder; of anything else the path itself."""
+    if not os.path.isdir(path):
+        return [path]
+    endings = image_endings()
+    return _in_order(file for file in _files(path) if _ending(file) in endings)
 
 
 @contextmanager
