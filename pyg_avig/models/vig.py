@@ -60,6 +60,7 @@ class ViG(nn.Module):
         pos_kernel: Side of the convolution's kernel.
         ffn_ratio: Hidden width of the feed-forward network over ``channels``.
         dropout: Probability of dropping a feature before the last linear map.
+        block_dropout: Probability of dropping a feature behind each activation of a block.
         drop_path: Probability of skipping a residual branch for a whole graph; rising from 0 in the
             first block to this in the last.
         layer_scale: Initial layer scale.
@@ -88,6 +89,7 @@ class ViG(nn.Module):
         pos_kernel: int = 7,
         ffn_ratio: float = 4.0,
         dropout: float = 0.0,
+        block_dropout: float = 0.0,
         drop_path: float = 0.0,
         layer_scale: float = 1.0,
         pool: Sequence[str] = ("mean",),
@@ -126,6 +128,7 @@ class ViG(nn.Module):
                 pos_axes=pos_dim,
                 drop_path=drop_path * n / max(num_blocks - 1, 1),
                 layer_scale=layer_scale,
+                dropout=block_dropout,
                 conv=make_aggregation(
                     aggregation, channels, heads, edge_dim, **(aggregation_args or {})
                 ),

@@ -45,6 +45,7 @@ class Grapher(nn.Module):
         layer_scale: Initial :math:`\gamma`.
         conv: Another layer in place of :class:`CrossAttnConv`, called as
             ``conv(x, graph, edge_attr)``; see :func:`make_aggregation`.
+        dropout: Probability of dropping a feature behind each of the two activations, in [0, 1).
 
     Shapes:
         - **input:** node features :math:`(|\mathcal{V}|, C)`, any graph, edge features
@@ -65,11 +66,14 @@ class Grapher(nn.Module):
         layer_scale: float = 1e-5,
         pos_axes: int = 2,
         conv: nn.Module | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         channels, heads = positive("channels", channels), positive("heads", heads)
         if channels % heads:
             raise InputError(f"heads must divide channels (got {heads} and {channels})")
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout must lie in [0, 1) (got {dropout})")
         hidden = int(channels * ffn_ratio)
         self.pos: nn.Module | None = None
         if pos_kernel is not None:
@@ -91,12 +95,12 @@ class Grapher(nn.Module):
             )
         self.conv = conv
         self.norm: nn.Module = nn.BatchNorm1d(channels)
-        self.act = nn.GELU()
+        self.act = _gelu(dropout)
         self.gamma1 = nn.Parameter(torch.full((channels,), layer_scale))
         self.ffn: nn.Module = nn.Sequential(
             nn.Linear(channels, hidden, bias=False),
             nn.BatchNorm1d(hidden),
-            nn.GELU(),
+            _gelu(dropout),
             nn.Linear(hidden, channels, bias=False),
             nn.BatchNorm1d(channels),
         )
@@ -155,6 +159,10 @@ class Grapher(nn.Module):
                 self.norm = nn.Identity().eval()
         self.ffn = fold_norms(self.ffn)
         return self
+
+
+def _gelu(dropout: float) -> nn.Module:
+    return nn.Sequential(nn.GELU(), nn.Dropout(dropout)) if dropout else nn.GELU()
 
 
 class GraphDropPath(nn.Module):

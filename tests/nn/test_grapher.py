@@ -37,6 +37,23 @@ def test_small_layer_scale_starts_near_the_position_code():
     assert torch.allclose(grapher(x, GRAPH), x, atol=1e-3)
 
 
+def test_dropout_is_behind_both_activations_and_in_training_alone():
+    grapher = Grapher(8, pos_kernel=None, layer_scale=1.0, dropout=0.5)
+    plain = Grapher(8, pos_kernel=None, layer_scale=1.0)
+    plain.load_state_dict(grapher.state_dict())
+    x = torch.randn(GRAPH.num_nodes, 8)
+    assert not torch.equal(grapher(x, GRAPH), grapher(x, GRAPH))
+    dropped = grapher.act(torch.ones(1000))
+    assert set((dropped / dropped.max()).tolist()) == {0.0, 1.0}
+    assert not grapher.ffn[2](torch.ones(1000)).all()
+    plain.load_state_dict(grapher.state_dict())
+    expected = plain.eval()(x, GRAPH)
+    torch.testing.assert_close(grapher.eval()(x, GRAPH), expected)
+    torch.testing.assert_close(grapher.fuse()(x, GRAPH), expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(InputError, match=r"dropout must lie in \[0, 1\)"):
+        Grapher(8, dropout=1.0)
+
+
 def test_drop_path_drops_whole_graphs_and_keeps_the_mean():
     drop = GraphDropPath(0.25)
     x = torch.ones(4000 * 3, 2)
