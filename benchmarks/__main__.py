@@ -6,7 +6,6 @@ or large_graphs.
 
 from __future__ import annotations
 
-import logging
 import warnings
 from typing import Any
 
@@ -290,9 +289,6 @@ def attention(domain: str = "digits", number: int = 5, threads: int = 2) -> None
         threads: CPU threads.
     """
     where = _begin("cpu", threads)
-    # What is run comes from the config alone.
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     rows = attention_module.attention(domain, number)
     print(f"\nChange of the {attention_module.DOMAINS[domain][1]}")
     print("\n".join(["", *attention_module.report(rows)]))

@@ -55,9 +55,6 @@ def trainings(
     Raises:
         ValueError: If what is written under this name is of another config or other changes.
     """
-    # What is run comes from the config alone.
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     recipe = yaml.safe_load(Path(config).read_text())
     for change in ({"trainer": QUIET_TRAINER}, changes, place or {}):
         recipe = merged(recipe, change)
@@ -125,6 +122,9 @@ def made(recipe: dict[str, Any], seed: int) -> CLI:
     run["seed_everything"] = seed
     split = run["data"]["init_args"].get("split") or {}
     split.update({key: seed for key in ("seed", "fold") if key in split})
+    # What is run comes from the config alone.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     return CLI(run, run=False)
 
 
