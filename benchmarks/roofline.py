@@ -133,8 +133,8 @@ def on_paper(
 ) -> list[dict[str, Any]]:
     """The bytes that each product moves at each shape; nothing runs.
 
-    A pass moves what its products do: forward *cosines* and *spread*, backward *pairs*, *spread* and
-    twice *spread, transposed*.
+    A pass moves what its products do: forward *cosines* and *spread*, backward *pairs*, *spread*
+    and twice *spread, transposed*.
     """
     rows = []
     for shape in shapes:

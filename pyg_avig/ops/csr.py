@@ -39,11 +39,16 @@ def refuse(graph: Adjacency, device: torch.device, dtype: torch.dtype) -> str | 
     """Why this path does not run; ``None`` if it does."""
     if is_recorded():
         return "a compiled, exported or traced program takes no sorted edges"
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+    if device.type == "cuda" and _is_captured():
         return "a CUDA graph takes no sorted edges, whose order cannot be looked at"
     if is_mapped(graph):
         return "vmap maps over the edges, of which only one set can be sorted"
     return kernels.refusal(device, dtype)
+
+
+def _is_captured() -> bool:
+    """Whether a CUDA graph is being captured."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def csr_attention(

@@ -15,7 +15,7 @@ from ops.serving import needs_triton, serving
 from torch.autograd import gradcheck, gradgradcheck
 
 from pyg_avig import AxialGraph
-from pyg_avig.ops import EdgeFeatures, affinity_names, cross_attention, kernels, refusal
+from pyg_avig.ops import EdgeFeatures, cross_attention, kernels, refusal
 from pyg_avig.ops.kernels import build, composed, gpu
 
 of_each_type = pytest.mark.parametrize("dtype", build.TYPES)
@@ -60,13 +60,11 @@ def csr(edges, targets):
 
 @needs_triton
 @of_each_type
-@pytest.mark.parametrize(
-    ("heads", "channels"), [(1, 1), (1, 130), (2, 48), (3, 7), (9, 1), (5, 40)]
-)
+@pytest.mark.parametrize(("heads", "channels"), [(1, 1), (1, 130), (2, 48), (3, 7), (9, 1)])
 def test_csr_kernels_equal_pytorch(triton, filled_memory, dtype, heads, channels):
-    edges = graph_of(9, 7, 100)
-    pointer, columns = csr(edges, 9)
-    a, b = torch.randn(9, heads, channels).to(dtype), torch.randn(7, heads, channels).to(dtype)
+    edges = graph_of(5, 7, 100)
+    pointer, columns = csr(edges, 5)
+    a, b = torch.randn(5, heads, channels).to(dtype), torch.randn(7, heads, channels).to(dtype)
     wide = kernels.weight_dtype(a)
     weight = torch.randn(100, heads, dtype=wide)
     order = torch.randperm(100)
@@ -80,8 +78,10 @@ def test_csr_kernels_equal_pytorch(triton, filled_memory, dtype, heads, channels
 
 @needs_triton
 @of_each_type
-@pytest.mark.parametrize("channels", [1, 7, 48, 130])
-@pytest.mark.parametrize("axes", [[1, 5, 3, 3, 1, 5], [1, 17, 2, 2, 1, 17], [1, 70, 1]])
+@pytest.mark.parametrize(
+    ("axes", "channels"),
+    [([1, 5, 3, 3, 5, 1], 1), ([1, 5, 3, 3, 5, 1], 7), ([1, 17, 2], 48), ([1, 70, 1], 130)],
+)
 def test_axial_kernels_equal_pytorch(triton, filled_memory, dtype, axes, channels):
     nodes = 2 * axes[0] * axes[1] * axes[2]
     a, b = torch.randn(2, nodes, channels).to(dtype)
@@ -160,13 +160,13 @@ def test_half_precision_is_rounded_once_after_the_last_axis(triton, dtype):
 
 GRAPHS = {
     "edges": graph_of(20, 15, 100),
-    "lattice": AxialGraph((7, 5), (3, 2), batch_size=2),
+    "lattice": AxialGraph((9, 5), (3, 2), batch_size=2),
     "one class an axis": AxialGraph((3, 17), (2, 5), self_loops=True),
 }
 
 
 @needs_triton
-@pytest.mark.parametrize("affinity", affinity_names())
+@pytest.mark.parametrize("affinity", ["exponential", "softmax"])
 @pytest.mark.parametrize(("heads", "channels"), [(1, 7), (3, 48)])
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 def test_outputs_and_gradients_equal_the_edge_list(triton, graph, heads, channels, affinity):
@@ -275,7 +275,8 @@ def test_refusals_say_why(monkeypatch):
     assert "need Triton, which is not installed" in why()
     monkeypatch.setenv("PYG_AVIG_KERNELS", "0")
     assert "PYG_AVIG_KERNELS=0" in why()
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    for name in ("is_initialized", "is_current_stream_capturing"):
+        monkeypatch.setattr(torch.cuda, name, lambda: True)
     assert "a CUDA graph takes no sorted edges" in why()
 
 
