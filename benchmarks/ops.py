@@ -24,6 +24,7 @@ from torch_geometric.nn import FusedGATConv, GATConv, GATv2Conv, TransformerConv
 from benchmarks.timing import differs, peak_bytes, seconds
 from pyg_avig import AxialGraph, CrossAttnConv
 from pyg_avig.ops import cross_attention, reference
+from pyg_avig.ops.kernels import gpu
 from pyg_avig.ops.kernels.build import instruction_sets, library
 
 # The four stages of AttentionViG-S at 224: side, stride, channels.
@@ -55,8 +56,8 @@ def flex(
 ) -> Tensor:
     """FlexAttention: the softmax of the same similarities, times the sum that it divided by."""
 
-    def score(cosine: Tensor, *_: Tensor) -> Tensor:
-        return beta * (cosine - 1)
+    def score(cosine: Tensor, batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return beta[head] * (cosine - 1)
 
     shape = (len(value) // mask.seq_lengths[0], 1, mask.seq_lengths[0], -1)
     query, key = (F.normalize(x.float(), dim=-1).to(x.dtype) for x in (query, key))
@@ -136,7 +137,9 @@ def on_each_instruction_set(
     On a GPU with those in Triton, and without.
     """
     if device.type == "cuda":
-        return {"Triton": _forced(call, ""), WITHOUT_KERNELS: _forced(call, "0")}
+        _forced(call, "")()  # A kernel that fails is known from then on.
+        if gpu.refusal() is None:
+            return {"Triton": _forced(call, ""), WITHOUT_KERNELS: _forced(call, "0")}
     if device.type != "cpu" or library() is None:
         return {"ours": call}
     forced = {name: _forced(call, name) for name in reversed(instruction_sets())}

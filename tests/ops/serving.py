@@ -31,6 +31,7 @@ def serving(name, may_fail=False):
             warnings.filterwarnings("ignore", "Warning only once for all operators")
             for operator, function in OPERATORS[name].items():
                 library.impl(operator, function, "CPU")
+        patch.delenv("PYG_AVIG_KERNELS", raising=False)
         patch.setattr("pyg_avig.ops.kernels.library", lambda: name)
         patch.setitem(axial.SMALL, "cpu", axial.SMALL["cuda"])
         yield

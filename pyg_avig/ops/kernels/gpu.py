@@ -19,9 +19,9 @@ from torch import Tensor
 
 from pyg_avig.ops.kernels import composed, schemas
 
-# Members of a class up to which the kernels serve. Computed, not measured: that of two rows of C
-# numbers in single precision M * M products are taken of, M / 4 operations a byte, and that up to
-# about 16 a byte memory is what a GPU waits for; beyond, a matrix library is worth a permuted copy.
+# Members M of a class up to which the kernels serve. Computed, not measured: the products of M rows
+# with M others take M / 4 operations for each byte of single precision, and up to about 16 of them
+# a GPU waits for its memory. Beyond, a matrix library is worth the permuted copies that it needs.
 SMALL = 64
 _TILE = 128  # Channels, of one head or several, that a tile of edges holds.
 _EDGES = 16  # Edges in a tile.
