@@ -76,6 +76,17 @@ def test_a_rival_without_numbers_has_none_in_the_table():
     assert table[4].endswith("| 3.00 | 2.00 |")
 
 
+def test_on_a_gpu_its_kernels_are_measured_unless_they_failed(monkeypatch):
+    monkeypatch.setattr(kernels.gpu, "_has_triton", lambda: True)
+    gpu = torch.device("cuda")
+    used = ops.on_each_instruction_set(kernels.gpu.refusal, gpu)
+    assert list(used) == ["Triton", ops.WITHOUT_KERNELS]
+    assert used["Triton"]() is None
+    assert "PYG_AVIG_KERNELS=0" in used[ops.WITHOUT_KERNELS]()
+    monkeypatch.setattr(kernels.gpu, "_failed", True)
+    assert list(ops.on_each_instruction_set(kernels.gpu.refusal, gpu)) == ["ours"]
+
+
 @pytest.mark.parametrize("edge_dim", [None, 3])
 def test_peers_on_a_gpu(monkeypatch, edge_dim):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
