@@ -58,10 +58,13 @@ class DenseBackbone(nn.Module):
         args = dict(model_args)
         if weights is not None:
             args["pretrained_cfg_overlay"] = {"state_dict": _fitting(name, weights, model_args)}
+        args["pretrained"] = pretrained or weights is not None
         try:
-            self.body: Any = timm.create_model(
-                name, features_only=True, pretrained=pretrained or weights is not None, **args
-            )
+            self.body: Any = timm.create_model(name, features_only=True, **args)
+            # Swin and its like take one size alone, unless told otherwise.
+            if any(getattr(module, "strict_img_size", False) for module in self.body.modules()):
+                args["strict_img_size"] = False
+                self.body = timm.create_model(name, features_only=True, **args)
         # Models without features fail in their own ways, as does a download.
         except (TypeError, RuntimeError, AttributeError, AssertionError, OSError) as error:
             raise InputError(f"{name} cannot be made as a backbone ({error})") from None

@@ -76,6 +76,20 @@ class DenseTask(Recipe):
             hparams["grad_checkpointing"],
         )
         try:
-            return make(backbone, len(hparams["annotation"]["classes"]), **args)
+            model = make(backbone, len(hparams["annotation"]["classes"]), **args)
         except TypeError as error:
             raise InputError(f"expected arguments of {make.__name__} ({error})") from None
+        model.register_forward_pre_hook(_check_shapes)
+        return model
+
+
+def _check_shapes(model: Any, args: tuple) -> None:
+    """Raise an InputError for an image of which resizing would leave nothing on one side."""
+    least, most = max(model.transform.min_size), model.transform.max_size
+    for image in args[0]:
+        short, long = sorted(image.shape[1:])
+        if least and short * min(least / short, most / long) < 1:
+            raise InputError(
+                f"expected images that are less than {most} times as long as wide, for max_size "
+                f"{most} (got {image.shape[2]} x {image.shape[1]} pixels)"
+            )

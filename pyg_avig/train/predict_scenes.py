@@ -90,11 +90,12 @@ def predict_scenes(
     for path, name in zip(images, names, strict=True):
         try:
             picture = pil_to_tensor(read_image(path, channels=3))
+            found = _found(task, picture)
         except InputError as error:
-            print(error, file=sys.stderr)
+            message = str(error)
+            print(message if path in message else f"{path}: {message}", file=sys.stderr)
             failed += 1
             continue
-        found = _found(task, picture)
         if isinstance(task, Detector):
             results += coco_results(found, task.hparams["annotation"], path)
             drawn = draw_objects(picture, found, task.hparams["annotation"]["classes"], threshold)

@@ -53,6 +53,12 @@ def test_what_cannot_be_made_is_named(name, args, message):
         DenseBackbone(name, **args)
 
 
+def test_a_backbone_of_one_size_takes_any():
+    backbone = DenseBackbone("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1), embed_dim=24)
+    features = backbone.eval()(torch.randn(1, 3, 64, 96))
+    assert [tuple(x.shape[2:]) for x in features] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
 def test_the_divisor_is_that_of_the_paper():
     assert DenseBackbone("attentionvig_s").size_divisible == 32
     assert DenseBackbone("resnet18").size_divisible == 32

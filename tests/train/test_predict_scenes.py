@@ -115,6 +115,18 @@ def test_unreadable_files_are_named_and_the_others_done(
     assert [p.name for p in out.rglob("*.png")] == ["139.png", "139.png"]
 
 
+def test_an_image_too_narrow_to_be_resized_is_named(
+    detector_checkpoint, pictures, tmp_path, capsys
+):
+    Image.new("RGB", (1000, 1)).save(tmp_path / "line.png")
+    out = tmp_path / "out"
+    files = [str(tmp_path / "line.png"), pictures[0]]
+    assert main(["predict", detector_checkpoint, *files, "--out", str(out)]) == 1
+    assert "line.png: expected images that are less than" in capsys.readouterr().err
+    assert (out / "results.json").is_file()
+    assert len(list(out.rglob("*.png"))) == 1
+
+
 def test_a_folder_is_its_images(segmenter_checkpoint, pictures, tmp_path):
     (tmp_path / "in").mkdir()
     shutil.copy(pictures[0], tmp_path / "in")
