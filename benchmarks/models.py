@@ -16,6 +16,7 @@ from benchmarks.timing import peak_bytes, seconds
 from pyg_avig.models import AttentionViG
 from pyg_avig.models.dense_backbone import DenseBackbone
 
+RECOMPUTED = "training step, activations recomputed"
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
@@ -24,13 +25,14 @@ def models(
 ) -> list[dict[str, Any]]:
     """Inference and training at 224, each model in the memory layout that suits it.
 
-    *Fused*: with BatchNorm and what else the model can merged for inference.
+    *Fused*: with BatchNorm and what else the model can merged for inference. *Recomputed*: with
+    timm's gradient checkpointing.
     """
     images = torch.randn(batch_size, 3, 224, 224, device=device, dtype=dtype)
     built = {name: partial(timm.create_model, name) for name in names}
     return [
         {"graph": graph, **_measured(built, images, graph, repeats)}
-        for graph in ("inference", "inference, fused", "training step")
+        for graph in ("inference", "inference, fused", "training step", RECOMPUTED)
     ]
 
 
@@ -79,10 +81,12 @@ def _call(
     build: Callable[[], nn.Module], images: Tensor, memory_format: torch.memory_format, graph: str
 ) -> Callable[[], Any]:
     model = build().to(images.device, images.dtype)
-    training = graph == "training step"
+    training = graph.startswith("training step")
     model = model.to(memory_format=memory_format).train(training)
     if graph == "inference, fused":
         model = model.fuse() if isinstance(model, AttentionViG) else reparameterize_model(model)
+    if graph == RECOMPUTED:
+        model.set_grad_checkpointing()
     images = images.contiguous(memory_format=memory_format)
 
     def train() -> None:

@@ -4,9 +4,11 @@ A comment before a table (or a list) of a page names where its figures come from
 which is shown as its benchmark reports it, or a command, for what is not kept.
 
     <!-- benchmarks/results/accuracy-pbmc68k.json -->
+    <!-- benchmarks/results/models-cpu-fp32.json: inference; inference, fused -->
     <!-- python examples/model_sizes.py -->
 
-A page may leave out columns of a report, but no rows.
+A page may leave out columns of a report. To leave out rows it names, behind a colon, what the others
+begin with.
 """
 
 from __future__ import annotations
@@ -61,9 +63,10 @@ def renewed(block: re.Match[str]) -> str:
     Raises:
         ValueError: If there are no such results, or a report of them has no such columns.
     """
-    name = results_of(block)
-    if name is None:
+    found = re.fullmatch(r"benchmarks/results/([\w-]+)\.json(?:: (.+))?", block["source"] or "")
+    if found is None:
         return block[0]
+    name, kept = found[1], found[2] and found[2].split("; ")
     rows = saved(name)
     report = next((r for pattern, r in REPORTS.items() if fnmatch(name, pattern)), None)
     if not rows or report is None:
@@ -77,14 +80,9 @@ def renewed(block: re.Match[str]) -> str:
         if unknown := [title for title in titles if title not in table[0]]:
             raise ValueError(f"{name}: expected columns among {table[0]} (got {unknown})")
         columns = [table[0].index(title) for title in titles]
-        now = [_line([cells[column] for column in columns]) for cells in table]
+        rows_kept = [cells for cells in table[2:] if kept is None or cells[0] in kept]
+        now = [_line([cells[c] for c in columns]) for cells in [*table[:2], *rows_kept]]
     return "\n".join([f"<!-- {block['source']} -->", *now, ""])
-
-
-def results_of(block: re.Match[str]) -> str | None:
-    """The name of the results that a block comes from, if it comes from any."""
-    found = re.fullmatch(r"benchmarks/results/([\w-]+)\.json", block["source"] or "")
-    return found[1] if found else None
 
 
 def has_figures(block: re.Match[str]) -> bool:

@@ -35,6 +35,7 @@ from pyg_avig.models.layers import (
     dtype_of,
 )
 from pyg_avig.nn import Grapher
+from pyg_avig.nn.norm_gelu import in_sequence
 
 __all__ = ["AttentionViG"]
 
@@ -274,7 +275,7 @@ class AttentionViG(nn.Module):
         if output_fmt != "NCHW":
             raise InputError(f"output_fmt must be 'NCHW' (got {output_fmt!r})")
         wanted, last = feature_take_indices(len(self.stages), indices)
-        x = self.stem(self._images(x))
+        x = in_sequence(self.stem, self._images(x))
         found = []
         for i, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
             x = stage(x)
@@ -306,7 +307,7 @@ class AttentionViG(nn.Module):
 
     def forward_features(self, x: Tensor | Data) -> Tensor:
         """The last stage's features, (B, C, H', W')."""
-        return self.stages(self.stem(self._images(x)))
+        return self.stages(in_sequence(self.stem, self._images(x)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool and classify the features of :meth:`forward_features`."""

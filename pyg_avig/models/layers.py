@@ -17,6 +17,7 @@ from pyg_avig.errors import InputError
 from pyg_avig.graphs import GraphConstructor, graph_images, grid_to_nodes, nodes_to_grid
 from pyg_avig.nn import Grapher
 from pyg_avig.nn.folding import fold_norm, is_plain
+from pyg_avig.nn.norm_gelu import in_sequence, norm_act
 from pyg_avig.ops.products import in_transform
 
 torch.fx.wrap("checked_for_norm")  # Where it is called.
@@ -48,10 +49,19 @@ class ConvNorm(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', H', W')."""
+        return self[1](self._convolved(x))
+
+    def activated(self, x: Tensor, act: nn.Module) -> Tensor:
+        """``act(self(x))``."""
+        if not is_plain(self, ConvNorm):
+            return act(self(x))
+        return norm_act(self[1], act, self._convolved(x))
+
+    def _convolved(self, x: Tensor) -> Tensor:
         convolution, norm = self
         # A SyncBatchNorm has the values of other processes too.
         alone = norm.training and isinstance(norm, nn.BatchNorm2d)
-        return norm(checked_for_norm(convolution(x), alone))
+        return checked_for_norm(convolution(x), alone)
 
     def fuse(self) -> nn.Module:
         """One convolution that gives the same in evaluation mode, if there is one."""
@@ -84,7 +94,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        return x + self.drop_path(self.scale(self.block(x)))
+        return x + self.drop_path(self.scale(in_sequence(self.block, x)))
 
 
 @register_notrace_module  # Its graph follows the image's size, which FX does not trace.
@@ -164,7 +174,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """(B, C, H, W) to logits (B, num_classes)."""
-        x = self.drop(self.hidden(self.pool(x)))
+        x = self.drop(in_sequence(self.hidden, self.pool(x)))
         if self.pool.pool_type:
             x = x.flatten(1)
         if pre_logits or self.classifier is None:

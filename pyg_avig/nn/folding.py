@@ -19,7 +19,8 @@ def is_plain(module: nn.Module, *types: type[nn.Module]) -> bool:
 
     (A parametrised module is of another type.)
     """
-    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    hooked = any(getattr(module, name) for name in hooks) or "forward" in vars(module)
     return type(module) in types and not hooked
 
 

@@ -16,6 +16,7 @@ from pyg_avig.graphs.constructors import positive
 from pyg_avig.graphs.lattice import grid_to_nodes, nodes_to_grid
 from pyg_avig.nn.cross_attn_conv import CrossAttnConv
 from pyg_avig.nn.folding import fold_norm, fold_norms, is_plain
+from pyg_avig.nn.norm_gelu import in_sequence, norm_act
 
 
 class Grapher(nn.Module):
@@ -145,8 +146,8 @@ class Grapher(nn.Module):
                 raise InputError("expected a lattice, for the position code (or pos_kernel=None)")
             x = x + grid_to_nodes(self.pos(nodes_to_grid(x, size)))
         message = self.conv(x, graph) if edge_attr is None else self.conv(x, graph, edge_attr)
-        x = x + self.drop_path(self.gamma1 * self.act(self.norm(message)), graphs)
-        return x + self.drop_path(self.gamma2 * self.ffn(x), graphs)
+        x = x + self.drop_path(self.gamma1 * norm_act(self.norm, self.act, message), graphs)
+        return x + self.drop_path(self.gamma2 * in_sequence(self.ffn, x), graphs)
 
     def fuse(self) -> Grapher:
         """Merge each BatchNorm into the linear map before it, in place, for evaluation.

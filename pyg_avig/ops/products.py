@@ -8,7 +8,7 @@ take both.
 knows. The products of a layout run in kernels, or write where PyTorch could not follow, so their
 rules stand here, once for the kernels of all devices: reverse mode, any number of times, and
 ``vmap``, for which several sets of features are nothing but more heads. What asks for more
-(:func:`_followed`) gets the same products composed of PyTorch's own operations.
+(:func:`followed`) gets the same products composed of PyTorch's own operations.
 
 Backward keeps the precision of forward, whatever autocast is on around it.
 """
@@ -93,7 +93,7 @@ def cosine(layout: Layout, query: Tensor, key: Tensor) -> list[Tensor]:
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` of as many axes each, whose backward keeps the precision of forward."""
-    return a @ b if _followed(a, b) else _MatMul.apply(a, b)
+    return a @ b if followed(a, b) else _MatMul.apply(a, b)
 
 
 def in_transform() -> bool:
@@ -103,11 +103,11 @@ def in_transform() -> bool:
 
 
 def _composed(*tensors: Tensor) -> bool:
-    """Whether products are to be composed: on a device without kernels, or if :func:`_followed`."""
-    return tensors[0].device.type != "cpu" or _followed(*tensors)
+    """Whether products are to be composed: on a device without kernels, or if :func:`followed`."""
+    return tensors[0].device.type != "cpu" or followed(*tensors)
 
 
-def _followed(*tensors: Tensor) -> bool:
+def followed(*tensors: Tensor) -> bool:
     """Whether PyTorch must follow every operation, as functions of ours would stop it.
 
     In a program that is being compiled, exported or traced, to be fused and to run anywhere; in

@@ -284,10 +284,22 @@ class CocoScenes:
                 f"{where}: expected a mask as polygons or run lengths (got "
                 f"{str(mask)[:40]}); for boxes alone set data.masks and model.masks to false"
             )
+        elif not any(_reaches(polygon, *size) for polygon in mask):
+            raise InputError(
+                f"{where}: expected a mask within its image of {size[1]} x {size[0]} pixels (got "
+                f"polygons that lie outside: {str(mask)[:40]})"
+            )
 
 
 def _is_polygon(points: Any) -> bool:
-    return isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0
+    numbers = isinstance(points, list) and all(map(_is_number, points))
+    return numbers and len(points) >= 6 and len(points) % 2 == 0
+
+
+def _reaches(polygon: list[float], height: int, width: int) -> bool:
+    """Whether the box around a polygon, x and y in turn, has an area within the image."""
+    spans = ((polygon[0::2], width), (polygon[1::2], height))
+    return all(min(max(along), side) > max(min(along), 0) for along, side in spans)
 
 
 class _Numbered:

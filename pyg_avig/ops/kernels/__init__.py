@@ -1,4 +1,6 @@
-"""The two products of cross-attention as operators of PyTorch, with kernels in C++ for the CPU.
+"""Operators of PyTorch with kernels in C++ for the CPU.
+
+The two products of cross-attention, and GELU behind BatchNorm.
 
 ``schemas.py`` says what the operators take and give, on any device; ``build.py`` compiles the C++
 (cpp/) when it is first needed; ``cpu.py`` runs it. Kernels of another device register their
@@ -23,7 +25,18 @@ from pyg_avig.ops.kernels import cpu, schemas  # noqa: F401 (they register the o
 from pyg_avig.ops.kernels.build import TYPES, library
 from pyg_avig.ops.kernels.schemas import weight_dtype
 
-__all__ = ["axial_pairs", "axial_spread", "csr_pairs", "csr_spread", "serves", "weight_dtype"]
+__all__ = [
+    "axial_pairs",
+    "axial_spread",
+    "csr_pairs",
+    "csr_spread",
+    "norm_backward_",
+    "norm_gelu",
+    "norm_gelu_backward",
+    "norm_moments",
+    "serves",
+    "weight_dtype",
+]
 
 
 def serves(x: Tensor) -> bool:
@@ -103,3 +116,61 @@ def csr_spread(
         (rows, heads, C).
     """
     return torch.ops.pyg_avig.csr_spread(pointer, columns, order, x, weight)
+
+
+def norm_moments(x: Tensor, about: Tensor) -> Tensor:
+    """Sums over the rows of x - about and of its square.
+
+    Args:
+        x: (N, C).
+        about: (C,), in at least single precision; near the mean no digits cancel.
+
+    Returns:
+        (2, C), in at least single precision.
+    """
+    return torch.ops.pyg_avig.norm_moments(x, about)
+
+
+def norm_gelu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """The exact GELU of x * scale + shift.
+
+    Args:
+        x: (N, C).
+        scale: (C,), in at least single precision.
+        shift: As ``scale``.
+
+    Returns:
+        As ``x``.
+    """
+    return torch.ops.pyg_avig.norm_gelu(x, scale, shift)
+
+
+def norm_gelu_backward(
+    x: Tensor, grad: Tensor, scale: Tensor, shift: Tensor, about: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradient g before GELU; the sums over its rows of g and of g * (x - about).
+
+    Args:
+        x: (N, C).
+        grad: The gradient behind GELU, as ``x``.
+        scale: As in :func:`norm_gelu`.
+        shift: As there.
+        about: As ``scale``.
+
+    Returns:
+        As ``x``; (2, C), in at least single precision.
+    """
+    return torch.ops.pyg_avig.norm_gelu_backward(x, grad, scale, shift, about)
+
+
+def norm_backward_(before: Tensor, x: Tensor, scale: Tensor, along: Tensor, offset: Tensor) -> None:
+    """Replace ``before`` by before * scale + x * along + offset.
+
+    Args:
+        before: (N, C).
+        x: As ``before``.
+        scale: (C,), in at least single precision.
+        along: As ``scale``.
+        offset: As ``scale``.
+    """
+    torch.ops.pyg_avig.norm_backward_(before, x, scale, along, offset)

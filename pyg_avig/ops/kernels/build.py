@@ -27,7 +27,16 @@ import torch
 
 from pyg_avig.errors import InputError
 
-KERNELS = ("axial_pairs", "axial_spread", "csr_pairs", "csr_spread")
+KERNELS = (
+    "axial_pairs",
+    "axial_spread",
+    "csr_pairs",
+    "csr_spread",
+    "norm_moments",
+    "norm_gelu",
+    "norm_gelu_backward",
+    "norm_backward",
+)
 TYPES = {
     torch.float32: "float",
     torch.float64: "double",

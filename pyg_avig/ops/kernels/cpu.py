@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -65,6 +66,41 @@ def _csr_spread(pointer, columns, order, x, weight):
     threads = _threads(weight.numel() * x.size(-1))
     _run("csr_spread", x.dtype, x, weight, out, pointer, columns, order, *out.shape, threads)
     return out
+
+
+@torch.library.impl(schemas.OPERATORS, "norm_moments", "CPU")
+def _norm_moments(x, about):
+    sums = schemas.empty_norm_moments(x, about)
+    _run_norm("norm_moments", [x], [about], sums)
+    return sums
+
+
+@torch.library.impl(schemas.OPERATORS, "norm_gelu", "CPU")
+def _norm_gelu(x, scale, shift):
+    out = torch.empty_like(x)
+    _run_norm("norm_gelu", [x], [scale, shift], out)
+    return out
+
+
+@torch.library.impl(schemas.OPERATORS, "norm_gelu_backward", "CPU")
+def _norm_gelu_backward(x, grad, scale, shift, about):
+    before, sums = schemas.empty_norm_gelu_backward(x, grad, scale, shift, about)
+    _run_norm("norm_gelu_backward", [x, grad], [scale, shift, about], before, sums)
+    return before, sums
+
+
+@torch.library.impl(schemas.OPERATORS, "norm_backward_", "CPU")
+def _norm_backward(before, x, scale, along, offset):
+    _run_norm("norm_backward", [before, x], [scale, along, offset])
+
+
+def _run_norm(
+    name: str, features: Sequence[Tensor], by_channel: Sequence[Tensor], *out: Tensor
+) -> None:
+    x = features[0]
+    _check(name, x.dtype, *features)
+    _check(name, schemas.weight_dtype(x), *by_channel)
+    _run(name, x.dtype, *features, *by_channel, *out, *x.shape, _threads(x.numel()))
 
 
 def _threads(numbers: int) -> int:

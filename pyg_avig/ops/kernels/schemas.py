@@ -22,6 +22,15 @@ OPERATORS.define(
 OPERATORS.define(
     "csr_spread(Tensor pointer, Tensor columns, Tensor? order, Tensor x, Tensor weight) -> Tensor"
 )
+OPERATORS.define("norm_moments(Tensor x, Tensor about) -> Tensor")
+OPERATORS.define("norm_gelu(Tensor x, Tensor scale, Tensor shift) -> Tensor")
+OPERATORS.define(
+    "norm_gelu_backward(Tensor x, Tensor grad, Tensor scale, Tensor shift, Tensor about) "
+    "-> (Tensor, Tensor)"
+)
+OPERATORS.define(
+    "norm_backward_(Tensor(a!) before, Tensor x, Tensor scale, Tensor along, Tensor offset) -> ()"
+)
 
 
 def weight_dtype(*features: Tensor) -> torch.dtype:
@@ -53,6 +62,26 @@ def empty_csr_pairs(pointer, columns, a, b, scales):
 @torch.library.impl(OPERATORS, "csr_spread", "Meta")
 def empty_csr_spread(pointer, columns, order, x, weight):
     return x.new_empty(pointer.size(0) - 1, *x.shape[1:])
+
+
+@torch.library.impl(OPERATORS, "norm_moments", "Meta")
+def empty_norm_moments(x, about):
+    return x.new_empty(2, x.size(1), dtype=weight_dtype(x))
+
+
+@torch.library.impl(OPERATORS, "norm_gelu", "Meta")
+def empty_norm_gelu(x, scale, shift):
+    return torch.empty_like(x)
+
+
+@torch.library.impl(OPERATORS, "norm_gelu_backward", "Meta")
+def empty_norm_gelu_backward(x, grad, scale, shift, about):
+    return torch.empty_like(x), x.new_empty(2, x.size(1), dtype=weight_dtype(x))
+
+
+@torch.library.impl(OPERATORS, "norm_backward_", "Meta")
+def _nothing(before, x, scale, along, offset):
+    pass
 
 
 @register_flop_formula(torch.ops.pyg_avig.axial_pairs)

@@ -135,6 +135,14 @@ def remove(content, *names):
         (lambda c: c["annotations"][0].update(category_id=1), "category 1, which it lacks"),
         (lambda c: c["annotations"][2]["segmentation"].update(size=[9, 9]), r"\[40, 48\] .got \[9"),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2]]), "polygons or run lengths"),
+        (
+            lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5, None]]),
+            "polygons or run lengths",
+        ),
+        (
+            lambda c: c["annotations"][0].update(segmentation=[[60, 1, 70, 1, 60, 9]]),
+            "annotation 1: expected a mask within its image of 48 x 40 pixels .got polygons",
+        ),
         (lambda c: c["annotations"].clear(), "none of 3 images has any"),
         (lambda c: c["images"].append({**c["images"][0], "id": 10, "file_name": "x.png"}), "x.png"),
         (lambda c: remove(c, "categories"), "lacks 'categories'"),
