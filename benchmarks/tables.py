@@ -7,8 +7,8 @@ which is shown as its benchmark reports it, or a command, for what is not kept.
     <!-- benchmarks/results/models-cpu-fp32.json: inference; inference, fused -->
     <!-- python examples/model_sizes.py -->
 
-A page may leave out columns of a report. To leave out rows it names, behind a colon, what the others
-begin with.
+A page may leave out columns of a report. To leave out rows it names, behind a colon, what the
+others begin with.
 """
 
 from __future__ import annotations
