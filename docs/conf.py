@@ -8,6 +8,7 @@ import pkgutil
 import re
 import sysconfig
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def inventories() -> dict[str, tuple[str, Any]]:
                 if text.startswith(b"# Sphinx inventory"):
                     kept.parent.mkdir(parents=True, exist_ok=True)
                     kept.write_bytes(text)
-        except OSError:
+        except (OSError, HTTPException):
             log.info("%s cannot be reached: names of %s get no links", site, name)
         if kept.exists():
             found[name] = (site, str(kept))

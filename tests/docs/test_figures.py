@@ -28,8 +28,7 @@ def test_imports_point_one_way():
 
 @pytest.mark.parametrize("name", ["graphs", "ops", "nn", "transforms"])
 def test_the_layer_and_the_graphs_need_torch_and_pyg_alone(name):
-    heavy = set(house.TOLD) - ({"timm"} if name == "nn" else set())  # It swaps timm's attention.
-    assert house.imports()[name][1] & heavy == set()
+    assert house.imports()[name][1] & set(house.TOLD) == set()
 
 
 def test_every_part_of_the_package_is_drawn():
