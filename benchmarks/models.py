@@ -80,7 +80,7 @@ def _measured(
 def _call(
     build: Callable[[], nn.Module], images: Tensor, memory_format: torch.memory_format, graph: str
 ) -> Callable[[], Any]:
-    model = build().to(images.device, images.dtype)
+    model: Any = build().to(images.device, images.dtype)
     training = graph.startswith("training step")
     model = model.to(memory_format=memory_format).train(training)
     if graph == "inference, fused":

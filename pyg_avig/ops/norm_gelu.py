@@ -22,7 +22,8 @@ from pyg_avig.ops.products import followed, in_transform
 def serves(x: Tensor, weight: Tensor) -> bool:
     """Whether :func:`norm_gelu` takes features and scales of this kind, here and now."""
     return (
-        x.dim() == 2
+        x.device.type == "cpu"
+        and x.dim() == 2
         and len(x) > 1
         and weight.shape == x.shape[1:]
         and weight.dtype == weight_dtype(x)
