@@ -8,6 +8,7 @@ import pkgutil
 import re
 import sysconfig
 import urllib.request
+from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def inventories() -> dict[str, tuple[str, Any]]:
 intersphinx_mapping = inventories()
 
 
+@cache
 def public_names() -> dict[str, Any]:
     """What the ``__all__`` of every module of the package names."""
     modules = ["pyg_avig", *(m.name for m in pkgutil.walk_packages(pyg_avig.__path__, "pyg_avig."))]
@@ -110,14 +112,28 @@ def public_names() -> dict[str, Any]:
     return found
 
 
+def documented_as(value: Any, env: BuildEnvironment) -> str | None:
+    """The name under which a public object has its page."""
+    pages = env.get_domain("py").objects
+    names = public_names().items()
+    return next((name for name, other in names if other is value and name in pages), None)
+
+
 def miss_no_public_name(app: Sphinx, env: BuildEnvironment) -> None:
     """Warn, which ends the build, of what is public and has no page under any of its names."""
-    documented = env.get_domain("py").objects
-    names = public_names()
-    shown = [value for name, value in names.items() if name in documented]
-    for name, value in names.items():
-        if not any(value is other for other in shown) and not name.endswith("__version__"):
+    for name, value in public_names().items():
+        if documented_as(value, env) is None and not name.endswith("__version__"):
             log.warning("%s is public and has no page: add it to docs/reference.rst", name)
+
+
+def lead_to_the_page(app: Sphinx, env: BuildEnvironment, node: Any, text: Any) -> Any:
+    """Lead a reference by another of an object's names, such as ``pyg_avig.Grapher``."""
+    value = public_names().get(node.get("reftarget"))
+    name = None if value is None else documented_as(value, env)
+    if name is None or node.get("refdomain") != "py":
+        return None
+    python = env.get_domain("py")
+    return python.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, text)
 
 
 def write_cards(app: Sphinx) -> None:
@@ -139,3 +155,4 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", write_cards)
     app.connect("source-read", link_to_pages)
     app.connect("env-check-consistency", miss_no_public_name)
+    app.connect("missing-reference", lead_to_the_page)
