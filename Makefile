@@ -17,7 +17,7 @@ TESTS ?=
 
 help:
 	@echo "make demo           set up, train AttentionViG on embedded digits, draw what it attends to"
-	@echo "make docs           set up, run the notebooks, build the site into build/docs; a warning is an error"
+	@echo "make docs           set up, run the pages' code and the notebooks, build the site into build/docs"
 	@echo "make test           set up, run all tests (TESTS='tests/nn -x': some)"
 	@echo "make test-browser   install Chromium where the system has apt and root, run the tests that look at pages"
 	@echo "make test-data      install the published data that ship in packages, run the tests that read them"
@@ -34,6 +34,7 @@ demo: $(INSTALLED)
 # From nothing each time, so that no page of an earlier build hides a mistake.
 docs: $(DOCS_INSTALLED)
 	rm -rf build/docs docs/reference docs/cards
+	$(BIN)/python -m pytest tests/docs tests/test_docstrings.py
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs
 	@echo "written: build/docs/index.html"
 
