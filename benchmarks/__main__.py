@@ -1,7 +1,7 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
-NAME is ops, layer, growth, models, loader, sag_vit, seeds, accuracy, dense, attention, small_graphs
-or large_graphs; `tables` writes what they measured into the pages.
+NAME is ops, layer, roofline, growth, models, loader, sag_vit, seeds, accuracy, dense, attention,
+small_graphs or large_graphs; `tables` writes what they measured into the pages.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmarks import large_graphs as large_graphs_module
 from benchmarks import loader as loader_module
 from benchmarks import models as models_module
 from benchmarks import ops as ops_module
+from benchmarks import roofline as roofline_module
 from benchmarks import sag_vit as sag_vit_module
 from benchmarks import seeds as seeds_module
 from benchmarks import small_graphs as small_graphs_module
@@ -65,6 +66,27 @@ def layer(device: str = "cpu", threads: int = 2, dtype: str = "fp32", repeats: i
     print(f"\nwritten: {save(name, where, rows)}")
 
 
+def roofline(
+    device: str | None = None, threads: int = 2, dtype: str = "fp32", repeats: int = 9
+) -> None:
+    """The bytes that the operator's products must move, computed; on a device their time beside it.
+
+    Args:
+        device: cpu or cuda, to measure; by default nothing is.
+        threads: CPU threads.
+        dtype: fp32, bf16 or fp16, of what is measured.
+        repeats: Calls of each product; the median counts.
+    """
+    print("Bytes that the products must move, computed and not measured\n")
+    print("\n".join(roofline_module.report(roofline_module.on_paper())))
+    if device is not None:
+        where = _begin(device, threads)
+        rows = roofline_module.measured(where, DTYPES[dtype], repeats)
+        print("\nThe products, measured")
+        print("\n".join([caption(where), "", *roofline_module.report_measured(rows)]))
+        print(f"\nwritten: {save(f'roofline-{where.type}-{dtype}', where, rows)}")
+
+
 def growth(device: str = "cpu", threads: int = 2, dtype: str = "fp32", repeats: int = 5) -> None:
     """How the operator's cost grows with the side of the image, the edges and the channels.
 
@@ -90,6 +112,7 @@ def models(
     names: tuple[str, ...] = ("attentionvig_s", "convnextv2_pico", "repvit_m1_1"),
     dense_names: tuple[str, ...] = ("attentionvig_s", "resnet18", "repvit_m1_1"),
     dense_sizes: tuple[tuple[int, int], ...] = ((800, 1333), (512, 512)),
+    num_workers: int | None = None,
 ) -> None:
     """Inference and training: classifiers at 224 x 224, features at the sizes of dense tasks.
 
@@ -102,6 +125,8 @@ def models(
         names: Models of timm's registry; the first is compared with the others.
         dense_names: The same for the features.
         dense_sizes: Heights and widths of the images that features are taken of, one at a time.
+        num_workers: Processes of a loader; with it, training steps wait for its images, and the
+            share of the time that they wait is measured too.
     """
     where = _begin(device, threads)
     rows = models_module.models(where, DTYPES[dtype], repeats, list(names), batch_size)
@@ -112,7 +137,13 @@ def models(
     )
     print("\nFeatures at strides 4 to 32, one image\n")
     print("\n".join(models_module.report(dense_rows)))
-    print(f"\nwritten: {save(f'models-{where.type}-{dtype}', where, rows + dense_rows)}")
+    rows += dense_rows
+    if num_workers is not None:
+        fed = models_module.fed(where, DTYPES[dtype], list(names), batch_size, num_workers)
+        print(f"\nTraining steps on what {num_workers} workers decode and augment\n")
+        print("\n".join(models_module.report_fed(fed)))
+        rows += fed
+    print(f"\nwritten: {save(f'models-{where.type}-{dtype}', where, rows)}")
 
 
 def loader(repeats: int = 15, batch_size: int = 32) -> None:
@@ -314,6 +345,8 @@ def _begin(device: str, threads: int) -> torch.device:
     torch.manual_seed(0)
     torch.set_num_threads(threads)
     where = torch.device(device)
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit(f"device {device}: torch {torch.__version__} sees no GPU here")
     print(environment(where))
     return where
 
@@ -323,6 +356,7 @@ def main(args: list[str] | None = None) -> None:
     commands: dict[str, Any] = {
         "ops": ops,
         "layer": layer,
+        "roofline": roofline,
         "growth": growth,
         "models": models,
         "loader": loader,

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import timm
 import torch
+from timm.data import create_transform
 from timm.models import reparameterize_model
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler
 
+from benchmarks.loader import Photos
 from benchmarks.timing import peak_bytes, seconds
+from pyg_avig.data.loading.image_graphs import ImageGraphs
+from pyg_avig.data.loading.lattices import collate_lattices
+from pyg_avig.graphs import graph_images
 from pyg_avig.models import AttentionViG
 from pyg_avig.models.dense_backbone import DenseBackbone
 
@@ -90,16 +97,67 @@ def _call(
     images = images.contiguous(memory_format=memory_format)
 
     def train() -> None:
-        model.zero_grad()
-        outputs = model(images)
-        outputs = [outputs] if isinstance(outputs, Tensor) else outputs
-        sum(x.float().logsumexp(1).mean() for x in outputs).backward()
+        _train(model, images)
 
     @torch.inference_mode()
     def infer() -> Any:
         return model(images)
 
     return train if training else infer
+
+
+def _train(model: nn.Module, images: Tensor) -> None:
+    model.zero_grad()
+    outputs = model(images)
+    outputs = [outputs] if isinstance(outputs, Tensor) else outputs
+    sum(x.float().logsumexp(1).mean() for x in outputs).backward()
+
+
+def fed(
+    device: torch.device,
+    dtype: torch.dtype,
+    names: list[str],
+    batch_size: int,
+    num_workers: int,
+    batches: int = 30,
+    warm_up: int = 3,
+) -> list[dict[str, Any]]:
+    """Training steps on JPEG files that a loader decodes and augments, and how long they wait."""
+    photos = Photos(batch_size)
+    transform = create_transform(224, is_training=True, auto_augment="rand-m9-mstd0.5-inc1")
+    graphs: Any = ImageGraphs(photos, transform)
+    rows = []
+    for name in names:
+        model: Any = timm.create_model(name)
+        model = model.to(device, dtype, memory_format=torch.channels_last)
+        number = (warm_up + batches) * batch_size
+        loader = DataLoader(
+            graphs,
+            batch_size,
+            sampler=RandomSampler(graphs, replacement=True, num_samples=number),
+            num_workers=num_workers,
+            collate_fn=collate_lattices,
+            pin_memory=device.type == "cuda",
+        )
+        waited, began = [], [time.perf_counter()]
+        for batch in loader:
+            waited.append(time.perf_counter() - began[-1])
+            images = graph_images(batch).to(device, dtype, memory_format=torch.channels_last)
+            _train(model.train(), images)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            began.append(time.perf_counter())
+        total = began[-1] - began[warm_up]
+        row = {"model": name, "images/s": batches * batch_size / total}
+        rows.append({**row, "waiting": sum(waited[warm_up:]) / total})
+    return rows
+
+
+def report_fed(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows of :func:`fed` as a Markdown table."""
+    lines = ["| model | images/s | share of the time the loader is waited for |", "|---|---|---|"]
+    lines += [f"| {r['model']} | {r['images/s']:.1f} | {r['waiting']:.2f} |" for r in rows]
+    return lines
 
 
 def report(rows: list[dict[str, Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from functools import partial
@@ -10,13 +11,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import (
+    AuxRequest,
+    BlockMask,
+    create_block_mask,
+    flex_attention,
+)
 from torch_geometric import EdgeIndex
-from torch_geometric.nn import GATConv, TransformerConv
+from torch_geometric.nn import FusedGATConv, GATConv, GATv2Conv, TransformerConv
 
 from benchmarks.timing import differs, peak_bytes, seconds
 from pyg_avig import AxialGraph, CrossAttnConv
 from pyg_avig.ops import cross_attention, reference
+from pyg_avig.ops.kernels import gpu
 from pyg_avig.ops.kernels.build import instruction_sets, library
 
 # The four stages of AttentionViG-S at 224: side, stride, channels.
@@ -38,6 +46,45 @@ def roll_loop(query: Tensor, key: Tensor, value: Tensor, graph: AxialGraph, beta
     return out.view(graph.num_nodes, 1, -1)
 
 
+def flex(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: BlockMask,
+    beta: Tensor,
+    attend: Callable[..., Any] = flex_attention,
+) -> Tensor:
+    """FlexAttention: the softmax of the same similarities, times the sum that it divided by."""
+
+    def score(cosine: Tensor, batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return beta[head] * (cosine - 1)
+
+    shape = (len(value) // mask.seq_lengths[0], 1, mask.seq_lengths[0], -1)
+    query, key = (F.normalize(x.float(), dim=-1).to(x.dtype) for x in (query, key))
+    out, more = attend(
+        *(x.view(shape) for x in (query, key, value)),
+        score_mod=score,
+        block_mask=mask,
+        scale=1.0,
+        return_aux=AuxRequest(lse=True),
+    )
+    return (out * more.lse.exp().unsqueeze(-1).to(out.dtype)).view_as(value)
+
+
+def flex_mask(graph: AxialGraph, device: torch.device) -> BlockMask:
+    """Which nodes of a lattice of two axes attend to which."""
+    (height, width), (down, across) = graph.size, graph.stride
+
+    def neighbors(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        rows, columns = (i // width - j // width) % height, (i - j) % width
+        vertical = (i % width == j % width) & (rows > 0) & (rows % down == 0)
+        horizontal = (i // width == j // width) & (columns > 0) & (columns % across == 0)
+        return vertical | horizontal
+
+    nodes = height * width
+    return create_block_mask(neighbors, None, None, nodes, nodes, device=device)
+
+
 def lattice(
     device: torch.device, dtype: torch.dtype, repeats: int, batch_size: int = 16
 ) -> list[dict[str, Any]]:
@@ -57,6 +104,10 @@ def lattice(
             "edges": partial(reference.edge_list_attention, edge_index=edges, beta=beta),
             "bare products": partial(_bare_products, graph=graph),
         }
+        if device.type == "cuda":
+            attend = torch.compile(flex_attention)
+            rivals["flex"] = partial(flex, mask=flex_mask(graph, device), beta=beta, attend=attend)
+            rivals = _that_run(rivals, inputs)
         row = {"graph": f"{side}x{side}x{channels}, stride {stride}"}
         rows.append(
             row | _compare(ours, rivals, inputs, grad, device, dtype, repeats, {"bare products"})
@@ -64,10 +115,31 @@ def lattice(
     return rows
 
 
+def _that_run(
+    rivals: dict[str, Callable[..., Tensor]], inputs: list[Tensor]
+) -> dict[str, Callable[..., Tensor]]:
+    """Without the rivals that do not run here, who are named with the reason."""
+    running = {}
+    for name, call in rivals.items():
+        try:
+            torch.autograd.grad(call(*inputs).sum(), inputs)
+            running[name] = call
+        except Exception as error:  # Of whatever kind, of whatever compiler.
+            print(f"{name} does not run here: {str(error).splitlines()[0]}")
+    return running
+
+
 def on_each_instruction_set(
     call: Callable[..., Any], device: torch.device
 ) -> dict[str, Callable[..., Any]]:
-    """The call with the kernels for each instruction set, the best first, and without kernels."""
+    """The call with the kernels for each instruction set, the best first, and without kernels.
+
+    On a GPU with those in Triton, and without.
+    """
+    if device.type == "cuda":
+        _forced(call, "")()  # A kernel that fails is known from then on.
+        if gpu.refusal() is None:
+            return {"Triton": _forced(call, ""), WITHOUT_KERNELS: _forced(call, "0")}
     if device.type != "cpu" or library() is None:
         return {"ours": call}
     forced = {name: _forced(call, name) for name in reversed(instruction_sets())}
@@ -121,10 +193,7 @@ def sparse(
         ours = on_each_instruction_set(_training_call(layer, x, graph, attr), device)
         rivals = {
             name: _training_call(peer.to(device, dtype), x, graph, attr)
-            for name, peer in (
-                ("TransformerConv", TransformerConv(*sizes, edge_dim=edge_dim)),
-                ("GATConv", GATConv(*sizes, edge_dim=edge_dim, add_self_loops=False)),
-            )
+            for name, peer in _peers(*sizes, edge_dim, on_gpu=device.type == "cuda").items()
         }
         with torch.no_grad():
             expected = layer(x, graph.as_tensor(), attr, return_attention_weights=True)[0]
@@ -138,6 +207,36 @@ def sparse(
             row["bytes"] = {name: peak_bytes(call, device) for name, call in measured.items()}
         rows.append(row)
     return rows
+
+
+class _FusedGAT(nn.Module):
+    """PyG's FusedGATConv, with the graph in its format."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__()
+        self.conv = FusedGATConv(*sizes, add_self_loops=False)
+        self.formats: tuple = ()
+
+    def forward(self, x: Tensor, graph: EdgeIndex, attr: None) -> Tensor:
+        """As other layers; the format is made at the first call."""
+        self.formats = self.formats or self.conv.to_graph_format(graph.as_tensor(), (len(x),) * 2)
+        return self.conv(x, *self.formats)
+
+
+def _peers(
+    in_channels: int, out_channels: int, heads: int, edge_dim: int | None, on_gpu: bool
+) -> dict[str, nn.Module]:
+    """PyG's attention layers; on a GPU GATv2Conv too, and FusedGATConv where its package is."""
+    sizes = in_channels, out_channels, heads
+    peers: dict[str, nn.Module] = {
+        "TransformerConv": TransformerConv(*sizes, edge_dim=edge_dim),
+        "GATConv": GATConv(*sizes, edge_dim=edge_dim, add_self_loops=False),
+    }
+    if on_gpu:
+        peers["GATv2Conv"] = GATv2Conv(*sizes, edge_dim=edge_dim, add_self_loops=False)
+        if edge_dim is None and importlib.util.find_spec("dgNN") is not None:
+            peers["FusedGATConv"] = _FusedGAT(*sizes)
+    return peers
 
 
 def _training_call(
@@ -208,7 +307,9 @@ def report(rows: list[dict[str, Any]]) -> list[str]:
     if not measured:
         return lines
     ours, passes = measured[0]["ours"], list(measured[0]["seconds"])
-    names = [name for name in measured[0]["seconds"][passes[0]] if name not in ours]
+    # One that does not run at some shapes has no numbers there.
+    names = list(dict.fromkeys(n for row in measured for n in row["seconds"][passes[0]]))
+    names = [name for name in names if name not in ours]
     head = [f"{name} / ours, {p}" for p in passes for name in names]
     lines += [
         "| graph | instructions | ours, ms | " + " | ".join(head) + " |",
@@ -227,15 +328,17 @@ def _rows_of(
     ours: str, measured: list[dict[str, Any]], passes: list[str], names: list[str]
 ) -> list[str]:
     lines: list[str] = []
-    ratios: list[list[float]] = []
+    ratios: dict[tuple[str, str], list[float]] = {(p, name): [] for p in passes for name in names}
     for row in measured:
-        own = " + ".join(f"{1e3 * row['seconds'][p][ours]:.1f}" for p in passes)
-        ratios.append(
-            [row["seconds"][p][name] / row["seconds"][p][ours] for p in passes for name in names]
-        )
-        cells = " | ".join(f"{ratio:.2f}" for ratio in ratios[-1])
-        lines.append(f"| {row['graph']} | {ours} | {own} | {cells} |")
+        times = row["seconds"]
+        own = " + ".join(f"{1e3 * times[p][ours]:.1f}" for p in passes)
+        cells = []
+        for p, name in ratios:
+            if name in times[p]:
+                ratios[p, name].append(times[p][name] / times[p][ours])
+            cells.append(f"{ratios[p, name][-1]:.2f}" if name in times[p] else "–")
+        lines.append(f"| {row['graph']} | {ours} | {own} | {' | '.join(cells)} |")
     if len(measured) > 1:
-        means = " | ".join(f"{prod(r) ** (1 / len(r)):.2f}" for r in zip(*ratios, strict=True))
+        means = " | ".join(f"{prod(r) ** (1 / len(r)):.2f}" for r in ratios.values())
         lines.append(f"| geometric mean | {ours} | | {means} |")
     return lines

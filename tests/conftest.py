@@ -3,6 +3,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+# Where kernels in Triton run, its interpreter runs them; it asks once, when it is imported.
+os.environ["TRITON_INTERPRET"] = "1"
+
 import pytest
 import torch
 from data.neighbors import sample_in_torch

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 
 import pytest
@@ -16,6 +17,7 @@ from benchmarks import (
     loader,
     models,
     ops,
+    roofline,
     sag_vit,
     seeds,
     small_graphs,
@@ -24,7 +26,7 @@ from benchmarks import (
 )
 from benchmarks.__main__ import main
 from pyg_avig import AxialGraph, CrossAttnConv
-from pyg_avig.ops import cross_attention
+from pyg_avig.ops import cross_attention, kernels
 from pyg_avig.ops.kernels.build import instruction_sets, instructions, library
 
 CPU = torch.device("cpu")
@@ -41,6 +43,140 @@ def test_the_roll_loop_is_a_fair_rival():
     beta = torch.tensor([1.5], dtype=torch.double)
     expected = cross_attention(query, key, value, graph, beta)
     assert torch.allclose(ops.roll_loop(query, key, value, graph, beta), expected)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+def test_flex_attention_is_a_fair_rival():
+    graph = AxialGraph((5, 6), (2, 3), batch_size=2)
+    query, key, value = torch.randn(3, graph.num_nodes, 1, 16)
+    beta = torch.tensor([1.5])
+    expected = cross_attention(query, key, value, graph, beta)
+    found = ops.flex(query, key, value, ops.flex_mask(graph, CPU), beta)
+    torch.testing.assert_close(found, expected)
+
+
+def test_rivals_that_do_not_run_are_named(capsys):
+    def broken(*inputs):
+        raise RuntimeError("no compiler\nand much more")
+
+    x = torch.ones(2, requires_grad=True)
+    assert list(ops._that_run({"broken": broken, "sum": torch.sum}, [x])) == ["sum"]
+    assert capsys.readouterr().out == "broken does not run here: no compiler\n"
+
+
+def test_a_rival_without_numbers_has_none_in_the_table():
+    times = {"Triton": 1.0, "roll": 3.0}
+    rows = [
+        {"graph": name, "ours": ["Triton"], "bytes": {}, "seconds": {"forward": more}}
+        for name, more in (("a", times), ("b", {**times, "flex": 2.0}))
+    ]
+    table = ops.report(rows)
+    assert table[0].endswith("| roll / ours, forward | flex / ours, forward |")
+    assert table[2].endswith("| 3.00 | – |")
+    assert table[4].endswith("| 3.00 | 2.00 |")
+
+
+def test_on_a_gpu_its_kernels_are_measured_unless_they_failed(monkeypatch):
+    monkeypatch.setattr(kernels.gpu, "_has_triton", lambda: True)
+    gpu = torch.device("cuda")
+    used = ops.on_each_instruction_set(kernels.gpu.refusal, gpu)
+    assert list(used) == ["Triton", ops.WITHOUT_KERNELS]
+    assert used["Triton"]() is None
+    assert "PYG_AVIG_KERNELS=0" in used[ops.WITHOUT_KERNELS]()
+    monkeypatch.setattr(kernels.gpu, "_failed", True)
+    assert list(ops.on_each_instruction_set(kernels.gpu.refusal, gpu)) == ["ours"]
+
+
+@pytest.mark.parametrize("edge_dim", [None, 3])
+def test_peers_on_a_gpu(monkeypatch, edge_dim):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    peers = ops._peers(8, 4, 2, edge_dim, on_gpu=True)
+    assert list(peers) == ["TransformerConv", "GATConv", "GATv2Conv"]
+    attr = None if edge_dim is None else torch.randn(2, edge_dim)
+    for peer in peers.values():
+        assert peer(torch.randn(3, 8), torch.tensor([[0, 1], [1, 2]]), attr).shape == (3, 8)
+
+
+@pytest.mark.parametrize("command", ["ops", "layer", "models", "roofline"])
+def test_without_a_gpu_cuda_is_refused_in_a_line(command):
+    with pytest.raises(SystemExit, match="device cuda: torch .* sees no GPU here"):
+        main([command, "--device=cuda"])
+
+
+def test_bytes_of_a_csr_matrix():
+    """Three nodes, five edges, two heads of four channels."""
+    moved = roofline.Csr(3, 5, 2, 4).moved(torch.bfloat16)
+    pointer_and_columns, weights = (4 + 5) * 8, 5 * 2 * 4
+    row, scales = 2 * 4 * 2, 2 * 4
+    assert moved["pairs"].least == pointer_and_columns + weights + (3 + 3) * row
+    assert moved["pairs"].most == pointer_and_columns + weights + (3 + 5) * row
+    assert moved["cosines"].most == moved["pairs"].most + (3 + 5) * scales
+    assert moved["spread"] == moved["pairs"]
+    assert moved["spread, transposed"].least == moved["spread"].least + 5 * 8
+
+
+def test_bytes_of_a_lattice():
+    """Two lattices of four by four nodes, classes of two, three channels."""
+    features, weights, scales = 32 * 3, 32 * 2, 32
+    for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
+        moved = roofline.Lattice(2, 4, 2, 3).moved(dtype)
+        assert moved["pairs"].least == 2 * (2 * features * size + weights * 4)
+        assert moved["cosines"].least == moved["pairs"].least + 2 * 2 * scales * 4
+        sums = 2 * features * 4 + features * size
+        assert moved["spread"].least == 2 * (features * size + weights * 4) + sums
+        assert moved["spread"].least == moved["spread"].most
+
+
+def test_bytes_of_passes(capsys):
+    shapes = [roofline.Csr(3, 5, 2, 4), roofline.Lattice(2, 4, 2, 3)]
+    rows = roofline.on_paper([torch.float32], shapes)
+    for row in rows:
+        moved = {name: value.most for name, value in row["bytes"].items()}
+        assert moved["forward"] == moved["cosines"] + moved["spread"]
+        backward = moved["pairs"] + moved["spread"] + 2 * moved["spread, transposed"]
+        assert moved["forward+backward"] == moved["forward"] + backward
+    main(["roofline"])
+    printed = capsys.readouterr().out
+    assert "computed and not measured" in printed
+    # 50001 + 800000 indices, 800000 weights, 50000 and 50000 to 800000 rows of 128 numbers.
+    assert "| 50000 nodes, 800000 edges, 1 x 128 | float32 |" in printed
+    assert roofline._megabytes(roofline.SHAPES[0].moved(torch.float32)["pairs"]) == "61 to 445"
+
+
+@pytest.mark.skipif(library() is None, reason="needs the C++ kernels: no compiler, or switched off")
+def test_roofline_table():
+    shapes = [roofline.Csr(30, 90, 2, 4), roofline.Lattice(2, 4, 2, 3)]
+    rows = roofline.measured(CPU, torch.float32, 2, shapes)
+    assert len(rows) == 2 * 4
+    assert all(row["seconds"] > 0 for row in rows)
+    table = roofline.report_measured(rows)
+    assert len(table) == 4 + 8
+    assert "GB/s" in table[0]
+
+
+@pytest.mark.skipif(library() is None, reason="needs the C++ kernels: no compiler, or switched off")
+def test_what_is_measured_are_the_passes_of_the_operator(monkeypatch):
+    """The products on paper are those that forward and backward call."""
+    called = []
+    for name in ("csr_pairs", "csr_spread", "axial_pairs", "axial_spread"):
+        function = getattr(kernels, name)
+
+        def spy(*args, name=name, function=function):
+            scaled = name.endswith("pairs") and bool(args[4 if name == "csr_pairs" else 2])
+            transposed = args[2] is not None if name == "csr_spread" else args[2] is True
+            product = "cosines" if scaled else name.split("_")[1]
+            called.append(product + ", transposed" * (name.endswith("spread") and transposed))
+            return function(*args)
+
+        monkeypatch.setattr(kernels, name, spy)
+    products = ["cosines", "spread"]
+    products += ["pairs", "spread", "spread, transposed", "spread, transposed"]
+    for graph, backend in ((torch.randint(8, (2, 20)), "csr"), (AxialGraph((4, 2)), "axial")):
+        called.clear()
+        inputs = [torch.randn(8, 1, 3, requires_grad=True) for _ in range(3)]
+        cross_attention(*inputs, graph, torch.ones(1), backend=backend).sum().backward()
+        assert called[:2] == products[:2]
+        assert sorted(called) == sorted(products)
 
 
 def test_lattice_table(small):
@@ -115,6 +251,13 @@ def test_sag_vit_table(monkeypatch):
     rows = sag_vit.sag_vit(CPU, repeats=1, batch_size=2, sides=(144,))
     assert "seconds" not in rows[0]
     assert "no speed" in sag_vit.report(rows)[-1]
+
+
+def test_steps_on_what_a_loader_brings():
+    (row,) = models.fed(CPU, torch.float32, ["attentionvig_nano"], 2, 0, batches=2, warm_up=1)
+    assert 0 < row["waiting"] < 1
+    assert row["images/s"] > 0
+    assert len(models.report_fed([row])) == 3
 
 
 @pytest.mark.slow

@@ -226,15 +226,20 @@ def check_edges(
             f"expected edges and features on one device (got {edge_index.device} and {device})"
         )
     # Looking at the values would break a compiled graph and stall an accelerator.
-    if (
-        is_recorded()
-        or is_mapped(edge_index)
-        or edge_index.device.type != "cpu"
-        or edge_index.numel() == 0
-    ):
+    if not (is_recorded() or is_mapped(edge_index) or edge_index.device.type != "cpu"):
+        check_range(edge_index, num_sources, num_targets)
+
+
+def check_range(edge_index: Tensor, num_sources: int, num_targets: int) -> None:
+    """The part of :func:`check_edges` that looks at the values, on any device.
+
+    Raises:
+        IndexError: With the valid range.
+    """
+    if edge_index.numel() == 0:
         return
     for row, name, limit in ((0, "source", num_sources), (1, "target", num_targets)):
-        low, high = (int(v) for v in edge_index[row].aminmax())
+        low, high = torch.stack(edge_index[row].aminmax()).tolist()
         if low < 0 or high >= limit:
             raise IndexError(
                 f"edge_index[{row}] must lie in the interval [0, {limit}), the {name} nodes "

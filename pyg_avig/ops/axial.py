@@ -5,9 +5,9 @@ residue classes, and the sum over neighbours is a batch of dense products within
 :math:`K` divides :math:`S` a class is a complete graph, else its edges are a circulant mask. A
 :class:`MaskedAxialGraph` adds a mask of its own.
 
-On the CPU both products (:mod:`pyg_avig.ops.products`) read and write node features where they
-lie: small classes in kernels of ours (:mod:`pyg_avig.ops.kernels`), large ones through strided
-views in PyTorch's batched products.
+Both products (:mod:`pyg_avig.ops.products`) read and write node features where they lie: small
+classes in kernels of ours (:mod:`pyg_avig.ops.kernels`), large ones on the CPU through strided
+views in PyTorch's batched products. On a GPU those of large classes are composed.
 
 Non-edges within a class weigh zero, and zero times NaN or infinity is NaN: values that are not
 finite spread further than along the edges.
@@ -32,8 +32,9 @@ from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.products import cosine, matmul, spread
 from pyg_avig.ops.reference import full_precision
 
-# Members of a class up to which our kernel is faster than a matrix library (measured).
-SMALL = 16
+# Members of a class up to which our kernels serve, by kind of device: on the CPU those up to which
+# they are faster than a matrix library (measured).
+SMALL = {"cpu": 16, "cuda": kernels.gpu.SMALL}
 
 
 def axial_attention(
@@ -200,21 +201,27 @@ class _AxialLayout:
     def __init__(self, axes: list[_Axis], graphs: int) -> None:
         self.axes = axes
         self.graphs = graphs
-        self.small = all(axis.members <= SMALL for axis in axes)
+        self.members = max(axis.members for axis in axes)
         self.sizes = [
             size
             for axis in axes
             for size in (axis.before // graphs, axis.members, axis.rest * axis.heads)
         ]
 
+    def serves(self, x: Tensor) -> bool:
+        return x.device.type == "cpu" or self._in_kernels(x)
+
+    def _in_kernels(self, x: Tensor) -> bool:
+        return self.members <= SMALL.get(x.device.type, 0) and kernels.serves(x)
+
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
-        if self.small and kernels.serves(a):
+        if self._in_kernels(a):
             return self._unflatten(kernels.axial_pairs(a, b, [], self.graphs, self.sizes))
         a, b = (x.to(kernels.weight_dtype(x)) for x in (a, b))
         return [axis.pairs(a, b) for axis in self.axes]
 
     def cosines(self, a: Tensor, b: Tensor, scales: tuple[Tensor, Tensor]) -> list[Tensor]:
-        if self.small and kernels.serves(a):
+        if self._in_kernels(a):
             return self._unflatten(kernels.axial_pairs(a, b, list(scales), self.graphs, self.sizes))
         return [
             products.mul_(target).mul_(source).clamp_(-1, 1)
@@ -222,7 +229,7 @@ class _AxialLayout:
         ]
 
     def spread(self, x: Tensor, weights: list[Tensor], transpose: bool) -> Tensor:
-        if self.small and kernels.serves(x):
+        if self._in_kernels(x):
             weights = [weight.flatten(1, 2).contiguous() for weight in weights]
             return kernels.axial_spread(x, weights, transpose, self.graphs, self.sizes)
         wide = x.to(kernels.weight_dtype(x))

@@ -71,7 +71,7 @@ def cross_attention(
     get_affinity(affinity)
     _check_shapes(query, key, value, beta, edge_features)
     check_size(graph, key.size(0), query.size(0))
-    where = graph, query.device, edge_features is not None
+    where = graph, query.device, edge_features is not None, query.dtype
     backend = backend or forced_backend()
     if backend is None:
         possible = [name for name in _BACKENDS if refusal(name, *where) is None]
@@ -117,8 +117,13 @@ def refusal(
     graph: Adjacency,
     device: torch.device | str = "cpu",
     edge_features: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> str | None:
-    """Why ``backend`` does not take ``graph`` on ``device``; ``None`` if it does."""
+    """Why ``backend`` does not take ``graph`` and features of ``dtype`` on ``device``, if not.
+
+    Returns:
+        The reason; ``None`` if it takes them.
+    """
     if backend not in _BACKENDS:
         raise InputError(f"backend must be one of {backends()} (got {backend!r})")
     if backend == "axial" and not isinstance(graph, AxialGraph):
@@ -126,7 +131,7 @@ def refusal(
     if backend == "axial" and edge_features:
         return "it never looks at single edges, whose features were given"
     if backend == "csr":
-        return csr.refuse(graph, torch.device(device))
+        return csr.refuse(graph, torch.device(device), dtype)
     return None
 
 

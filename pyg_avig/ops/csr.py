@@ -22,24 +22,33 @@ from torch_geometric import EdgeIndex
 from torch_geometric.typing import SparseTensor
 from torch_geometric.utils.sparse import index2ptr
 
-from pyg_avig.graphs.adjacency import Adjacency, checked_edge_list, is_mapped, is_recorded
+from pyg_avig.graphs.adjacency import (
+    Adjacency,
+    check_range,
+    checked_edge_list,
+    is_mapped,
+    is_recorded,
+)
 from pyg_avig.ops import kernels
 from pyg_avig.ops.affinity import get_affinity
 from pyg_avig.ops.products import cosine, in_transform, matmul, pairs, spread
 from pyg_avig.ops.reference import EdgeFeatures, EdgeNeighbors, full_precision, held, unit
 
 
-def refuse(graph: Adjacency, device: torch.device) -> str | None:
+def refuse(graph: Adjacency, device: torch.device, dtype: torch.dtype) -> str | None:
     """Why this path does not run; ``None`` if it does."""
-    if device.type != "cpu":
-        return f"its kernels are for the CPU (got {device.type})"
     if is_recorded():
         return "a compiled, exported or traced program takes no sorted edges"
+    if device.type == "cuda" and _is_captured():
+        return "a CUDA graph takes no sorted edges, whose order cannot be looked at"
     if is_mapped(graph):
         return "vmap maps over the edges, of which only one set can be sorted"
-    if kernels.library() is None:
-        return "there are no kernels (no C++ compiler, or PYG_AVIG_KERNELS=0; the log says why)"
-    return None
+    return kernels.refusal(device, dtype)
+
+
+def _is_captured() -> bool:
+    """Whether a CUDA graph is being captured."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def csr_attention(
@@ -99,7 +108,7 @@ def _cosine_with_edges(
         return (query_i * unit(key_j + projected)).sum(-1)
 
     if attr.size(1) >= key.size(2) or in_transform():
-        return held(one_by_one(torch.arange(attr.size(0))))
+        return held(one_by_one(torch.arange(attr.size(0), device=attr.device)))
 
     def with_attr(x: Tensor, index: Tensor) -> Tensor:
         """P a of each edge times the row of x at one of its ends."""
@@ -127,12 +136,17 @@ class _CsrLayout:
 
     head_axis = 1
 
+    def serves(self, x: Tensor) -> bool:
+        return kernels.serves(x)
+
     def __init__(
         self, adjacency: Adjacency, num_sources: int, num_targets: int, device: torch.device
     ) -> None:
         self.num_sources, self.num_targets = num_sources, num_targets
         self.order: Tensor | None = None  # Where our edges are in theirs, if elsewhere.
         edges, _ = checked_edge_list(adjacency, num_sources, num_targets, device)
+        if device.type != "cpu":  # Not looked at yet, and kernels see memory alone.
+            check_range(edges, num_sources, num_targets)
         self.source, self.target = edges.contiguous()
         # Sorted edges are common, and soon looked through.
         if bool((self.target[1:] >= self.target[:-1]).all()):
@@ -215,6 +229,6 @@ def _sorted_by(index: Tensor, order: Tensor) -> Tensor | None:
     low, high = (int(number) for number in order.aminmax())
     if low < 0 or high >= order.numel():
         return None
-    found = torch.zeros(order.numel(), dtype=torch.bool).index_fill_(0, order, True)
+    found = order.new_zeros(order.numel(), dtype=torch.bool).index_fill_(0, order, True)
     index = index[order]
     return index if bool(found.all() & (index[1:] >= index[:-1]).all()) else None

@@ -36,6 +36,10 @@ class Layout(Protocol):
     head_axis: int
     """The axis of a tensor of weights along which the heads lie."""
 
+    def serves(self, x: Tensor) -> bool:
+        """Whether pairs, cosines and spread take tensors of this kind; else they are composed."""
+        ...
+
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
         """The product of a target's row of a and a source's row of b, for each edge."""
         ...
@@ -71,12 +75,14 @@ class Layout(Protocol):
 
 def pairs(layout: Layout, a: Tensor, b: Tensor) -> list[Tensor]:
     """:meth:`Layout.pairs`, differentiable."""
-    return layout.composed_pairs(a, b) if _composed(a, b) else list(_Pairs.apply(layout, a, b))
+    if _composed(layout, a, b):
+        return layout.composed_pairs(a, b)
+    return list(_Pairs.apply(layout, a, b))
 
 
 def spread(layout: Layout, x: Tensor, weights: list[Tensor], transpose: bool = False) -> Tensor:
     """:meth:`Layout.spread`, differentiable."""
-    if _composed(x, *weights):
+    if _composed(layout, x, *weights):
         return layout.composed_spread(x, weights, transpose)
     weights = [weight.to(weight_dtype(x)) for weight in weights]
     return _Spread.apply(layout, transpose, x, *weights)
@@ -86,7 +92,7 @@ def cosine(layout: Layout, query: Tensor, key: Tensor) -> list[Tensor]:
     """The cosine of the two ends of each edge, in at least single precision; differentiable."""
     common = torch.promote_types(query.dtype, key.dtype)
     query, key = query.to(common), key.to(common)
-    if _composed(query, key):
+    if _composed(layout, query, key):
         return [held(product) for product in layout.composed_pairs(unit(query), unit(key))]
     return list(_Cosine.apply(layout, query, key))
 
@@ -102,9 +108,9 @@ def in_transform() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-def _composed(*tensors: Tensor) -> bool:
-    """Whether products are to be composed: on a device without kernels, or if :func:`followed`."""
-    return tensors[0].device.type != "cpu" or followed(*tensors)
+def _composed(layout: Layout, *tensors: Tensor) -> bool:
+    """Whether products are to be composed: where the layout has none, or if :func:`followed`."""
+    return not layout.serves(tensors[0]) or followed(*tensors)
 
 
 def followed(*tensors: Tensor) -> bool:

@@ -1,15 +1,20 @@
+import sys
+
 import numpy as np
 import pytest
 import timm
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from torch_geometric.data import Batch, Data
 
 from pyg_avig import CrossAttnConv, InputError
 from pyg_avig.graphs import graph_names
 from pyg_avig.models import AttentionViG
+from pyg_avig.nn import Grapher
 from pyg_avig.ops import use_backend
 from pyg_avig.transforms import ImageToGraph
 
@@ -433,3 +438,43 @@ def test_gradients_of_each_image(nano):
     for n, image in enumerate(images):
         for name, expected in grad(loss)(parameters, image).items():
             torch.testing.assert_close(found[name][n], expected)
+
+
+class Seen(TorchDispatchMode):
+    """The operators that run, with the shape and strides of their first input."""
+
+    def __init__(self):
+        super().__init__()
+        self.operators = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        first = args[0] if args and isinstance(args[0], torch.Tensor) else torch.empty(0)
+        name = operator.overloadpacket.__name__
+        self.operators.append((name, tuple(first.shape), first.stride()))
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_gpu_copies_nothing_between_convolutions_and_nodes(monkeypatch, training):
+    """On fake tensors, which need no GPU (but for backward), and know where all would lie there."""
+    monkeypatch.delenv("PYG_AVIG_KERNELS", raising=False)
+    monkeypatch.setattr("pyg_avig.ops.kernels.gpu._has_triton", lambda: True)
+    # Fake tensors are taken for a program that is recorded, in which no kernels run.
+    ops = ("ops.axial", "ops.cross_attention", "ops.csr", "ops.products")
+    for module in ("graphs.adjacency", *ops):
+        monkeypatch.setattr(sys.modules[f"pyg_avig.{module}"], "is_recorded", lambda: False)
+    model = timm.create_model("attentionvig_nano").train(training)
+    state = model.to(memory_format=torch.channels_last).state_dict()
+    with FakeTensorMode():
+        parameters = {
+            name: torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cuda")
+            for name, x in state.items()
+        }
+        images = torch.empty(2, 3, 64, 64, device="cuda").to(memory_format=torch.channels_last)
+        with Seen() as seen:
+            functional_call(model, parameters, (images,))
+    ran = [name for name, *_ in seen.operators]
+    graphers = sum(isinstance(module, Grapher) for module in model.modules())
+    assert ran.count("axial_pairs") == ran.count("axial_spread") == graphers > 0
+    copies = [found for found in seen.operators if found[0] in ("clone", "copy_", "_to_copy")]
+    assert [found for found in copies if len(found[1]) > 1] == []  # Of beta alone.

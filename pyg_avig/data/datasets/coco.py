@@ -72,7 +72,7 @@ class CocoInstances(InstanceDataModule):
         return CocoScenes(
             self._coco(split),
             Path(self.root, self.images.format(split=self.names[split])),
-            self.annotation["category_ids"],
+            dict(zip(self.annotation["category_ids"], self.annotation["classes"], strict=True)),
             self.masks,
             self.bad_share,
         )
@@ -173,7 +173,7 @@ class CocoScenes:
     Args:
         coco: What :func:`read_coco` gives.
         folder: Where the images are.
-        category_ids: The category of each class.
+        categories: Name by id of the category of each class.
         masks: Whether objects have masks.
         bad_share: See :class:`CocoInstances`.
 
@@ -184,18 +184,19 @@ class CocoScenes:
     """
 
     def __init__(
-        self, coco: Any, folder: Path, category_ids: list[int], masks: bool, bad_share: float
+        self, coco: Any, folder: Path, categories: dict[int, str], masks: bool, bad_share: float
     ) -> None:
         self.coco = coco
         self.masks = masks
-        self.labels = {category_id: i + 1 for i, category_id in enumerate(category_ids)}
+        self.labels = {category_id: i + 1 for i, category_id in enumerate(categories)}
         json = coco.annotation_file
-        unknown = sorted(coco.cats.keys() - self.labels.keys())
-        if unknown:
-            raise InputError(
-                f"{json}: expected no other categories than the training split's (got "
-                f"{unknown[0]}, {coco.cats[unknown[0]]['name']!r})"
-            )
+        for number, category in coco.cats.items():
+            # An id of another name would be another class without a word.
+            if categories.get(number) != category["name"]:
+                raise InputError(
+                    f"{json}: expected no other categories than the training split's (got "
+                    f"{number}, {category['name']!r}, where it has {categories.get(number)!r})"
+                )
         self.ids = sorted(coco.imgs)
         paths = [folder / coco.imgs[i]["file_name"] for i in self.ids]
         missing = [str(path) for path in paths if not path.is_file()]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from pyg_avig.data.loading.image_files import ImageFiles
+from pyg_avig.data.loading.image_trees import image_endings
 from pyg_avig.data.loading.scenes import IGNORE, SemanticDataModule
 from pyg_avig.errors import InputError
 
@@ -98,7 +99,7 @@ def _pairs(images: Path, labels: Path, image_suffix: str, label_suffix: str) -> 
     for folder in (images, labels):
         if not folder.is_dir():
             raise InputError(f"{folder}: expected a folder (there is none)")
-    endings = (image_suffix,) if image_suffix else tuple(Image.registered_extensions())
+    endings = (image_suffix,) if image_suffix else tuple(image_endings())
     found = [
         path
         for path in sorted(images.rglob("*"))

@@ -1,11 +1,11 @@
-"""Operators of PyTorch with kernels in C++ for the CPU.
+"""Operators of PyTorch with kernels: in C++ for the CPU, in Triton for GPUs.
 
-The two products of cross-attention, and GELU behind BatchNorm.
+The two products of cross-attention; and GELU behind BatchNorm, on the CPU alone.
 
 ``schemas.py`` says what the operators take and give, on any device; ``build.py`` compiles the C++
-(cpp/) when it is first needed; ``cpu.py`` runs it. Kernels of another device register their
-implementations of the same schemas beside ``cpu.py``. Where none serves, :mod:`pyg_avig.ops.axial`
-takes PyTorch's own products, and the edge list takes the place of :mod:`pyg_avig.ops.csr`.
+(cpp/) when it is first needed, ``cpu.py`` runs it; ``gpu.py`` runs what is in triton/. Where none
+serves, :mod:`pyg_avig.ops.axial` takes PyTorch's own products, and the edge list takes the place of
+:mod:`pyg_avig.ops.csr`.
 
 All tensors are contiguous, indices of int64. Features are of double, single or half precision
 (bfloat16, float16). Weights and scales are of the same type, but in single precision for features
@@ -13,7 +13,8 @@ in half: those are read and written as they are, all products and sums are taken
 and a result is rounded once. So each operator takes what the other gives, at any type.
 
 The environment variable ``PYG_AVIG_KERNELS`` forces the instruction set (``avx512``, ``avx2``,
-``sse2``; see :func:`~pyg_avig.ops.kernels.build.instruction_sets`), or with 0 PyTorch's products.
+``sse2``; see :func:`~pyg_avig.ops.kernels.build.instruction_sets`) of the CPU, or with 0 PyTorch's
+products everywhere.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_avig.ops.kernels import cpu, schemas  # noqa: F401 (they register the operators)
+from pyg_avig.ops.kernels import cpu, gpu, schemas  # noqa: F401 (they register the operators)
 from pyg_avig.ops.kernels.build import TYPES, library
 from pyg_avig.ops.kernels.schemas import weight_dtype
 
@@ -34,14 +35,28 @@ __all__ = [
     "norm_gelu",
     "norm_gelu_backward",
     "norm_moments",
+    "refusal",
     "serves",
     "weight_dtype",
 ]
 
 
+def refusal(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the kernels do not take tensors of this kind, here; ``None`` if they do."""
+    if dtype not in TYPES:
+        return f"its kernels take {', '.join(map(str, TYPES))} (got {dtype})"
+    if device.type == "cuda":
+        return gpu.refusal()
+    if device.type != "cpu":
+        return f"its kernels are for CPUs, and for GPUs of CUDA and ROCm (got {device.type})"
+    if library() is None:
+        return "there are no kernels (no C++ compiler, or PYG_AVIG_KERNELS=0; the log says why)"
+    return None
+
+
 def serves(x: Tensor) -> bool:
     """Whether the kernels take tensors of this kind, here."""
-    return x.device.type == "cpu" and x.dtype in TYPES and library() is not None
+    return refusal(x.device, x.dtype) is None
 
 
 def axial_pairs(

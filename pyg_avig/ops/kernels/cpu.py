@@ -18,8 +18,8 @@ _GRAIN = 2**15  # Numbers below which a second thread costs more than it does; P
 @torch.library.impl(schemas.OPERATORS, "axial_pairs", "CPU")
 def _axial_pairs(a, b, scales, graphs, axes):
     weights = schemas.empty_axial_pairs(a, b, scales, graphs, axes)
-    _check("axial_pairs", a.dtype, a, b)
-    _check("axial_pairs", schemas.weight_dtype(a), *scales)
+    schemas.check("axial_pairs", a.dtype, a, b)
+    schemas.check("axial_pairs", schemas.weight_dtype(a), *scales)
     _run_axial("axial_pairs", a, [b, *(scales or (None, None))], graphs, axes, weights)
     return weights
 
@@ -27,8 +27,8 @@ def _axial_pairs(a, b, scales, graphs, axes):
 @torch.library.impl(schemas.OPERATORS, "axial_spread", "CPU")
 def _axial_spread(x, weights, transpose, graphs, axes):
     out = torch.empty_like(x)
-    _check("axial_spread", x.dtype, x)
-    _check("axial_spread", schemas.weight_dtype(x), *weights)
+    schemas.check("axial_spread", x.dtype, x)
+    schemas.check("axial_spread", schemas.weight_dtype(x), *weights)
     _run_axial("axial_spread", x, [out, transpose], graphs, axes, weights)
     return out
 
@@ -48,9 +48,9 @@ def _run_axial(
 @torch.library.impl(schemas.OPERATORS, "csr_pairs", "CPU")
 def _csr_pairs(pointer, columns, a, b, scales):
     out = schemas.empty_csr_pairs(pointer, columns, a, b, scales)
-    _check("csr_pairs", a.dtype, a, b)
-    _check("csr_pairs", out.dtype, *scales)
-    _check("csr_pairs", torch.int64, pointer, columns)
+    schemas.check("csr_pairs", a.dtype, a, b)
+    schemas.check("csr_pairs", out.dtype, *scales)
+    schemas.check("csr_pairs", torch.int64, pointer, columns)
     scales = scales or (None, None)
     threads = _threads(out.numel() * a.size(-1))
     _run("csr_pairs", a.dtype, a, b, *scales, out, pointer, columns, *a.shape, threads)
@@ -60,9 +60,9 @@ def _csr_pairs(pointer, columns, a, b, scales):
 @torch.library.impl(schemas.OPERATORS, "csr_spread", "CPU")
 def _csr_spread(pointer, columns, order, x, weight):
     out = schemas.empty_csr_spread(pointer, columns, order, x, weight)
-    _check("csr_spread", x.dtype, x)
-    _check("csr_spread", schemas.weight_dtype(x), weight)
-    _check("csr_spread", torch.int64, pointer, columns, *([] if order is None else [order]))
+    schemas.check("csr_spread", x.dtype, x)
+    schemas.check("csr_spread", schemas.weight_dtype(x), weight)
+    schemas.check("csr_spread", torch.int64, pointer, columns, *([] if order is None else [order]))
     threads = _threads(weight.numel() * x.size(-1))
     _run("csr_spread", x.dtype, x, weight, out, pointer, columns, order, *out.shape, threads)
     return out
@@ -98,23 +98,13 @@ def _run_norm(
     name: str, features: Sequence[Tensor], by_channel: Sequence[Tensor], *out: Tensor
 ) -> None:
     x = features[0]
-    _check(name, x.dtype, *features)
-    _check(name, schemas.weight_dtype(x), *by_channel)
+    schemas.check(name, x.dtype, *features)
+    schemas.check(name, schemas.weight_dtype(x), *by_channel)
     _run(name, x.dtype, *features, *by_channel, *out, *x.shape, _threads(x.numel()))
 
 
 def _threads(numbers: int) -> int:
     return torch.get_num_threads() if numbers > _GRAIN else 1
-
-
-def _check(name: str, dtype: torch.dtype, *tensors: Tensor) -> None:
-    """Refuse what does not fit: the kernels see memory alone."""
-    for x in tensors:
-        if x.dtype != dtype or not x.is_contiguous():
-            raise RuntimeError(
-                f"{name}: expected contiguous tensors of {dtype} in this place (got {x.dtype}, "
-                f"shape {tuple(x.shape)}, strides {x.stride()})"
-            )
 
 
 def _run(name: str, dtype: torch.dtype, *args: Any) -> None:

@@ -41,6 +41,16 @@ def weight_dtype(*features: Tensor) -> torch.dtype:
     return dtype
 
 
+def check(name: str, dtype: torch.dtype, *tensors: Tensor) -> None:
+    """Refuse what does not fit: the kernels see memory alone."""
+    for x in tensors:
+        if x.dtype != dtype or not x.is_contiguous() or x.device != tensors[0].device:
+            raise RuntimeError(
+                f"{name}: expected contiguous tensors of {dtype} on one device in this place (got "
+                f"{x.dtype}, shape {tuple(x.shape)}, strides {x.stride()}, {x.device})"
+            )
+
+
 @torch.library.impl(OPERATORS, "axial_pairs", "Meta")
 def empty_axial_pairs(a, b, scales, graphs, axes):
     return [

@@ -174,7 +174,18 @@ def test_a_mask_that_cannot_be_decoded_is_named(root, counts):
 
 def test_other_categories_than_those_trained_are_refused(root):
     changed(root, lambda c: c["categories"].append({"id": 8, "name": "cow"}), "val")
-    with pytest.raises(InputError, match="than the training split's .got 8, 'cow'"):
+    with pytest.raises(
+        InputError, match="than the training split's .got 8, 'cow', where it has None"
+    ):
+        scenes(root)
+
+
+def test_categories_numbered_otherwise_than_in_training_are_refused(root):
+    def swap(content):
+        content["categories"][0]["name"], content["categories"][1]["name"] = "dog", "cat"
+
+    changed(root, swap, "val")
+    with pytest.raises(InputError, match="val.json: .*got 3, 'dog', where it has 'cat'"):
         scenes(root)
 
 

@@ -32,6 +32,12 @@ def test_images_and_labels_of_one_name(root):
     assert labels[0].unique().tolist() == [255]
 
 
+def test_files_that_are_no_images_are_passed_over(root):
+    for name in ("notes.pdf", "clip.mpg", ".hidden.jpg"):
+        (root / "images" / "train" / name).write_bytes(b"no image")
+    assert len(scenes(root)) == 3
+
+
 def test_a_layout_like_ade20k(tmp_path):
     picture(tmp_path / "images/training/a.jpg", (8, 8))
     path = tmp_path / "annotations/training/a.png"
