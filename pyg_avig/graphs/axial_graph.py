@@ -43,6 +43,14 @@ class AxialGraph:
     Raises:
         InputError: If a size or stride is not a positive int, or their numbers
             of axes differ.
+
+    Example:
+        >>> from pyg_avig import AxialGraph
+        >>> graph = AxialGraph(size=(8, 8), stride=2, batch_size=4)
+        >>> graph.num_nodes, graph.degree, graph.num_edges
+        (256, 6, 1536)
+        >>> graph.edge_index.shape  # built when first asked for
+        torch.Size([2, 1536])
     """
 
     def __init__(

@@ -138,6 +138,11 @@ def make_graph(name: str, **args: Any) -> GraphConstructor:
 
     Raises:
         InputError: If there is none of this name, or its arguments are others.
+
+    Example:
+        >>> from pyg_avig.graphs import make_graph
+        >>> type(make_graph("radius", r=0.1)).__name__
+        'RadiusEdges'
     """
     if name not in _CONSTRUCTORS:
         raise InputError(f"graph must be one of {graph_names()} (got {name!r})")

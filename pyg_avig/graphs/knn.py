@@ -35,6 +35,13 @@ class KNNEdges(GraphConstructor):
         of: Field of the points: ``pos``, or ``x`` for distances between features.
         dilation: Take every such neighbour among the ``k * dilation`` nearest.
         cosine: Compare directions alone, as Vision GNN does with features.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from pyg_avig.graphs import KNNEdges
+        >>> KNNEdges(k=4)(Data(pos=torch.rand(50, 3))).edge_index.shape
+        torch.Size([2, 200])
     """
 
     def __init__(

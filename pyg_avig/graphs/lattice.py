@@ -35,7 +35,7 @@ def lattice_size(data: Data) -> tuple[int, ...]:
 
 
 def nodes_to_grid(x: Tensor, size: Sequence[int]) -> Tensor:
-    """View node features (B * N, C) as a channels-last batch (B, C, *size); no copy."""
+    """View node features (B * N, C) as a channels-last batch ``(B, C, *size)``; no copy."""
     if x.dim() != 2 or x.size(0) % math.prod(size):
         raise InputError(
             f"expected node features (B * N, C) of lattices {tuple(size)} (got {tuple(x.shape)})"
@@ -45,7 +45,7 @@ def nodes_to_grid(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def grid_to_nodes(grid: Tensor) -> Tensor:
-    """The node features (B * N, C) of (B, C, *size); a view if that is channels-last."""
+    """The node features (B * N, C) of ``(B, C, *size)``; a view if that is channels-last."""
     return grid.movedim(1, -1).reshape(-1, grid.size(1))
 
 

@@ -89,6 +89,13 @@ class AttentionViG(nn.Module):
     Raises:
         InputError: If the images have another shape or dtype, the graphs of a batch differ in
             size, or, on the CPU, if pixels are NaN or infinite.
+
+    Example:
+        >>> import timm, torch
+        >>> import pyg_avig.models  # registers attentionvig_{nano,s,m,b} in timm
+        >>> model = timm.create_model("attentionvig_nano", num_classes=10)
+        >>> model(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

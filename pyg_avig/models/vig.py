@@ -68,6 +68,15 @@ class ViG(nn.Module):
 
     Raises:
         InputError: If an argument is none of these, or the data lack a field.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> from pyg_avig.models import ViG
+        >>> model = ViG(in_channels=3, out_channels=5, channels=16, num_blocks=2, graph="knn")
+        >>> cloud = torch.rand(50, 3)
+        >>> model(Data(x=cloud, pos=cloud)).shape
+        torch.Size([1, 5])
     """
 
     def __init__(

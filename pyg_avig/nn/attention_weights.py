@@ -39,6 +39,16 @@ def attention_weights(model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, 
 
     Raises:
         InputError: If the model has such layers and calls none.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.nn import Sequential
+        >>> from pyg_avig import CrossAttnConv, attention_weights
+        >>> edge_index = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
+        >>> model = Sequential("x, edge_index", [(CrossAttnConv(8, 8), "x, edge_index -> x")])
+        >>> found = attention_weights(model, torch.randn(4, 8), edge_index)
+        >>> {name: tuple(weights.alpha.shape) for name, weights in found.items()}
+        {'module_0': (4, 1)}
     """
     found: dict[str, AttentionWeights] = {}
 

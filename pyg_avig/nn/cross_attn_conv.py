@@ -122,6 +122,17 @@ class CrossAttnConv(MessagePassing):
           with the weights as its values in the place of the edge indices (and nothing else
           for a ``SparseTensor``), for :math:`B` sets of features always the edge indices and
           :math:`(B, |\mathcal{E}|, H)`
+
+    Example:
+        >>> import torch
+        >>> from pyg_avig import AxialGraph, CrossAttnConv
+        >>> conv = CrossAttnConv(in_channels=16, out_channels=32, heads=2)
+        >>> edge_index = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
+        >>> conv(torch.randn(4, 16), edge_index).shape
+        torch.Size([4, 64])
+        >>> lattice = AxialGraph(size=(14, 14), stride=2)  # SVGA, its edges never built
+        >>> conv(torch.randn(196, 16), lattice).shape
+        torch.Size([196, 64])
     """
 
     def __init__(

@@ -26,6 +26,11 @@ def freeze_beta(module: torch.nn.Module, frozen: bool = True) -> torch.nn.Module
 
     Returns:
         The module.
+
+    Example:
+        >>> from pyg_avig import CrossAttnConv, freeze_beta
+        >>> freeze_beta(CrossAttnConv(8, 8)).log_beta.requires_grad
+        False
     """
     for log_beta in log_betas(module):
         log_beta.requires_grad_(not frozen)

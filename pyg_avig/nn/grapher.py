@@ -52,6 +52,13 @@ class Grapher(nn.Module):
         - **input:** node features :math:`(|\mathcal{V}|, C)`, any graph, edge features
           :math:`(|\mathcal{E}|, D)` if ``conv`` takes any
         - **output:** :math:`(|\mathcal{V}|, C)`
+
+    Example:
+        >>> import torch
+        >>> from pyg_avig import AxialGraph, Grapher
+        >>> block = Grapher(channels=64, heads=4)
+        >>> block(torch.randn(196, 64), AxialGraph(size=(14, 14), stride=2)).shape
+        torch.Size([196, 64])
     """
 
     def __init__(

@@ -205,6 +205,13 @@ def swap_attention(
 
     Raises:
         InputError: If the model has no such layer, or an argument is out of its range.
+
+    Example:
+        >>> import timm
+        >>> from pyg_avig.nn import swap_attention
+        >>> model = swap_attention(timm.create_model("vit_tiny_patch16_224"), affinity="sigmoid")
+        >>> type(model.blocks[0].attn).__name__
+        'CosineAttention'
     """
     found: list[tuple[nn.Module, str, type[CosineAttention]]] = [
         (parent, name, _REPLACEMENTS[kind])

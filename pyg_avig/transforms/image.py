@@ -45,6 +45,13 @@ class ImageToGraph(PatchesToGraph):
     Raises:
         InputError: If the image has another shape or dtype, holds NaN or infinity, or is
             not a whole number of patches.
+
+    Example:
+        >>> import torch
+        >>> from pyg_avig.transforms import ImageToGraph
+        >>> graph = ImageToGraph(patch_size=16, stride=2)(torch.rand(3, 224, 224))
+        >>> graph.x.shape, graph.lattice_size
+        (torch.Size([196, 768]), (14, 14))
     """
 
     field, noun, patch_field = "image", "an image", "patch_size"
@@ -83,6 +90,13 @@ class GraphToImage(BaseTransform):
 
     Raises:
         InputError: If a field is missing, or the graphs of a batch differ in size.
+
+    Example:
+        >>> import torch
+        >>> from pyg_avig.transforms import GraphToImage, ImageToGraph
+        >>> image = torch.rand(3, 32, 32)
+        >>> torch.equal(GraphToImage()(ImageToGraph(patch_size=4)(image)), image)
+        True
     """
 
     def forward(self, data: Data) -> Tensor:

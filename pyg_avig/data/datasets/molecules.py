@@ -45,6 +45,11 @@ def molecule_graph(smiles: str, with_hydrogen: bool = False) -> Data:
 
     Raises:
         InputError: If rdkit is not installed, or cannot parse the SMILES.
+
+    Example:
+        >>> from pyg_avig.data import molecule_graph
+        >>> molecule_graph("CCO")
+        Data(x=[3, 177], edge_index=[2, 4], edge_attr=[4, 30], smiles='CCO')
     """
     try:
         data = from_smiles(smiles, with_hydrogen=with_hydrogen)
