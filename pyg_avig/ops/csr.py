@@ -136,9 +136,6 @@ class _CsrLayout:
 
     head_axis = 1
 
-    def serves(self, x: Tensor) -> bool:
-        return kernels.serves(x)
-
     def __init__(
         self, adjacency: Adjacency, num_sources: int, num_targets: int, device: torch.device
     ) -> None:
@@ -185,6 +182,9 @@ class _CsrLayout:
         edge_features.check(self.source.numel())
         attr, projection = (x.to(dtype) for x in edge_features)
         return EdgeFeatures(attr if self.order is None else attr[self.order], projection)
+
+    def serves(self, x: Tensor) -> bool:
+        return kernels.serves(x)
 
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
         return [kernels.csr_pairs(self.pointer, self.source, a, b, [])]

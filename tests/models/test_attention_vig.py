@@ -456,7 +456,7 @@ class Seen(TorchDispatchMode):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_a_gpu_copies_nothing_between_convolutions_and_nodes(monkeypatch, training):
-    """On fake tensors, which need no GPU (but for backward), and know where all would lie there."""
+    """On fake tensors, which need no GPU but for backward, and know where all would lie on one."""
     monkeypatch.delenv("PYG_AVIG_KERNELS", raising=False)
     monkeypatch.setattr("pyg_avig.ops.kernels.gpu._has_triton", lambda: True)
     # Fake tensors are taken for a program that is recorded, in which no kernels run.

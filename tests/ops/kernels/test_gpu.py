@@ -159,19 +159,21 @@ def test_half_precision_is_rounded_once_after_the_last_axis(triton, dtype):
 
 
 GRAPHS = {
-    "edges": graph_of(20, 15, 100),
-    "lattice": AxialGraph((9, 5), (3, 2), batch_size=2),
-    "one class an axis": AxialGraph((3, 17), (2, 5), self_loops=True),
+    "edges": graph_of(8, 15, 100),
+    "lattice": AxialGraph((6, 3), (3, 2), batch_size=2),
+    "large classes": AxialGraph((1, 19), (1, 5), self_loops=True),
 }
 
 
 @needs_triton
-@pytest.mark.parametrize("affinity", ["exponential", "softmax"])
-@pytest.mark.parametrize(("heads", "channels"), [(1, 7), (3, 48)])
+@pytest.mark.parametrize(
+    ("affinity", "heads", "channels"),
+    [("exponential", 1, 7), ("exponential", 2, 48), ("softmax", 2, 7)],
+)
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 def test_outputs_and_gradients_equal_the_edge_list(triton, graph, heads, channels, affinity):
     lattice = isinstance(graph, AxialGraph)
-    targets, sources = (graph.num_nodes,) * 2 if lattice else (20, 15)
+    targets, sources = (graph.num_nodes,) * 2 if lattice else (8, 15)
     found = []
     inputs = [
         torch.randn(n, heads, channels, dtype=torch.double) for n in (targets, sources, sources)
@@ -197,15 +199,15 @@ def test_gradients_of_any_order(triton, graph):
     def call(query, key, value, beta):
         return cross_attention(query, key, value, graph, beta, backend=backend)
 
-    assert gradcheck(call, (*inputs, beta))
-    assert gradgradcheck(call, (*inputs, beta))
+    assert gradcheck(call, (*inputs, beta), fast_mode=True)
+    assert gradgradcheck(call, (*inputs, beta), fast_mode=True)
 
 
 @needs_triton
 @pytest.mark.parametrize("width", [2, 60])
 def test_edge_features_equal_the_edge_list(triton, width):
-    edges = graph_of(20, 15, 100)
-    sizes = (20, 2, 48), (15, 2, 48), (15, 2, 48), (100, width), (2, 48, width)
+    edges = graph_of(8, 15, 100)
+    sizes = (8, 2, 48), (15, 2, 48), (15, 2, 48), (100, width), (2, 48, width)
     inputs = [torch.randn(size, dtype=torch.double, requires_grad=True) for size in sizes]
     found = []
     for backend in ("csr", "edge_list"):
@@ -223,7 +225,7 @@ def test_edge_features_equal_the_edge_list(triton, width):
 @pytest.mark.parametrize("graph", [GRAPHS["edges"], GRAPHS["lattice"]], ids=["edges", "lattice"])
 def test_half_precision_computes_in_fp32(triton, graph, dtype):
     lattice = isinstance(graph, AxialGraph)
-    targets, sources = (graph.num_nodes,) * 2 if lattice else (20, 15)
+    targets, sources = (graph.num_nodes,) * 2 if lattice else (8, 15)
     inputs = [torch.randn(n, 2, 40).to(dtype) for n in (targets, sources, sources)]
     backend = "axial" if lattice else "csr"
     out = cross_attention(*inputs, graph, torch.ones(2), backend=backend)
@@ -235,8 +237,8 @@ def test_half_precision_computes_in_fp32(triton, graph, dtype):
 
 @needs_triton
 def test_equal_input_gives_equal_output(triton):
-    edges = graph_of(20, 15, 100)
-    query, key, value = (torch.randn(n, 2, 7, requires_grad=True) for n in (20, 15, 15))
+    edges = graph_of(8, 15, 100)
+    query, key, value = (torch.randn(n, 2, 7, requires_grad=True) for n in (8, 15, 15))
 
     def call():
         out = cross_attention(query, key, value, edges, torch.ones(2), backend="csr")
@@ -249,11 +251,11 @@ def test_equal_input_gives_equal_output(triton):
 @needs_triton
 def test_dropout_drops_weights(triton):
     value = torch.ones(15, 1, 4)
-    query = torch.randn(20, 1, 4)
-    edges = graph_of(20, 15, 100)
+    query = torch.randn(8, 1, 4)
+    edges = graph_of(8, 15, 100)
     args = query, torch.randn(15, 1, 4), value, edges, torch.zeros(1)
     out = cross_attention(*args, dropout=0.5, backend="csr")
-    degrees = torch.bincount(edges[1], minlength=20).view(-1, 1, 1)
+    degrees = torch.bincount(edges[1], minlength=8).view(-1, 1, 1)
     assert torch.equal(out, out[..., :1].expand_as(out))  # Weights of one, doubled or dropped.
     assert set((out % 2).flatten().tolist()) == {0}
     assert (out <= 2 * degrees).all()
@@ -291,8 +293,8 @@ def test_a_kernel_that_fails_leaves_the_work_to_pytorch_once_and_for_all(monkeyp
     monkeypatch.delenv("PYG_AVIG_KERNELS", raising=False)
     monkeypatch.setattr(gpu, "_failed", False)
     monkeypatch.setattr(gpu, "_kernel", broken)
-    edges, lattice = graph_of(20, 15, 100), AxialGraph((4, 5))
-    inputs = [torch.randn(n, 2, 7, requires_grad=True) for n in (20, 15, 15)]
+    edges, lattice = graph_of(8, 15, 100), AxialGraph((2, 4))
+    inputs = [torch.randn(n, 2, 7, requires_grad=True) for n in (8, 15, 15)]
     found, expected = [], []
     with serving("Triton", may_fail=True), caplog.at_level(logging.WARNING):
         for graph, backend in ((edges, "csr"), (lattice, "axial")):
