@@ -3,13 +3,15 @@
 import os
 import sys
 import warnings
+from contextlib import suppress
 
 
 def main() -> int:
     """Run the command line; the exit status."""
     _be_quiet()
-    if os.getcwd() not in sys.path:  # `python -m` has it: data sets of one's own are found.
-        sys.path.append(os.getcwd())
+    with suppress(FileNotFoundError):  # It may have been removed.
+        if os.getcwd() not in sys.path:  # `python -m` has it: data sets of one's own are found.
+            sys.path.append(os.getcwd())
     from pyg_avig.commands import front
 
     try:
@@ -17,12 +19,14 @@ def main() -> int:
     except BrokenPipeError:  # Whoever reads our output has had enough, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:  # Before a training listens, which takes seconds to import.
+        return 130
 
 
 def _be_quiet() -> None:
     """Keep what dependencies say to each other off the screen, unless Python was told to show it.
 
-    Warnings of this library, and of its users' code, are shown.
+    Warnings of this library are shown, and of others what is no deprecation.
     """
     if sys.warnoptions:
         return
