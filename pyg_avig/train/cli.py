@@ -56,6 +56,7 @@ _TRAINER_RANGES = {
     "gradient_clip_val": (0, math.inf, True),
     "log_every_n_steps": (0, math.inf, True),
     "num_sanity_val_steps": (-1, math.inf, True),
+    "val_check_interval": (0, math.inf, False),
 }
 _FROZEN = ("freeze_beta", "freeze_norm")
 """What is frozen by default where there are initial weights."""
@@ -180,7 +181,9 @@ class CLI(LightningCLI):
         if self._resumed is not None:
             self.save_config_kwargs = {"overwrite": True}
         given = self._get(self.config_init, "trainer", default={})
-        check_ranges(given, _TRAINER_RANGES)
+        # Some may be a time in words, too.
+        numbers = {key: v for key, v in given.items() if isinstance(v, (int, float))}
+        check_ranges(numbers, _TRAINER_RANGES)
         epochs = getattr(self.datamodule, "suggested_epochs", None)
         if epochs and given.get("max_epochs") is None and given.get("max_steps") == -1:
             self._get(self.config, "trainer")["max_epochs"] = given["max_epochs"] = epochs

@@ -39,7 +39,7 @@ _RANGES = {
     "lr_batch_size": (1, math.inf, True),
     "weight_decay": (0, 100, True),
     "layer_decay": (0, 1, False),
-    "beta_lr": (0, 100, True),
+    "beta_lr": (0, math.inf, True),
     "beta_bound": (1, math.inf, True),
     "warmup_epochs": (0, math.inf, True),
     "warmup_lr": (0, 100, True),
