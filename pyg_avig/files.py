@@ -81,6 +81,34 @@ def _renamed(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def kind_of(path: Path) -> str:
+    """What a local file is, by its first bytes, for a message: such as ``an image``."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    for kind, starts in _STARTS.items():
+        if head.startswith(starts):
+            return kind
+    if not head:
+        return "an empty file"
+    if head[8:9] == b"{":
+        return "a safetensors file"
+    if head[:1] == b"\x80":
+        return "a pickle"
+    try:
+        return "text" if head.decode().isprintable() or b"\n" in head else "something else"
+    except UnicodeDecodeError as error:
+        whole = error.start > len(head) - 4 and len(head) == 512  # The cut falls in a letter.
+        return "text" if whole else "something else"
+
+
+_STARTS = {
+    "an image": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF"),
+    "a checkpoint or another archive": (b"PK\x03\x04",),
+    "a packed file": (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc"),
+    "a PDF": (b"%PDF",),
+}
+
+
 def _os_error(error: BaseException | None) -> OSError | None:
     """The error of the operating system in or behind another, such as torch's of a full disk."""
     while error is not None and not isinstance(error, OSError):

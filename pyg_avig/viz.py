@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -20,7 +22,13 @@ from pyg_avig.explore.record import in_evaluation
 from pyg_avig.models import AttentionViG
 from pyg_avig.nn import attention_weights
 
-__all__ = ["explore", "learning_curve", "neighbor_weights"]
+__all__ = [
+    "confusion_matrix",
+    "explore",
+    "labelled_images",
+    "learning_curve",
+    "neighbor_weights",
+]
 
 
 def neighbor_weights(
@@ -153,4 +161,106 @@ def learning_curve(metrics: str | Path, path: str | Path | None = None) -> Figur
             panel.legend()
     if path is not None:
         figure.savefig(path, dpi=100)
+    return figure
+
+
+def confusion_matrix(
+    label: Tensor, predicted: Tensor, classes: Sequence[str], path: str | Path | None = None
+) -> Figure:
+    """Draw how many items of each class were taken for each.
+
+    Args:
+        label: The classes of the items, (M,), as indices.
+        predicted: What they were taken for, (M,).
+        classes: The names of the K classes.
+        path: Where to write the figure as PNG, if anywhere.
+
+    Returns:
+        The figure: a row a class, a column what it was taken for; numbers where 20 classes or fewer
+        leave room for them.
+
+    Raises:
+        InputError: If labels and predictions differ in number, or an index has no name.
+    """
+    number = len(classes)
+    indices = torch.cat([label, predicted])
+    if label.shape != predicted.shape or label.dim() != 1:
+        raise InputError(
+            f"expected as many predictions as labels (got {tuple(predicted.shape)} and "
+            f"{tuple(label.shape)})"
+        )
+    if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < number:
+        raise InputError(
+            f"expected indices in 0 to {number - 1} (got {int(indices.min())} to "
+            f"{int(indices.max())})"
+        )
+    counts = (label * number + predicted).bincount(minlength=number**2).view(number, number)
+    side = min(2.5 + 0.4 * number, 14)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    panel = figure.subplots()
+    # By the row, as classes may differ in size.
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    panel.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    names = [str(name) for name in classes]
+    small = 9 if number <= 20 else 5
+    panel.set_xticks(range(number), names, rotation=90, fontsize=small)
+    panel.set_yticks(range(number), names, fontsize=small)
+    panel.set_xlabel("taken for")
+    panel.set_ylabel("class")
+    for row in range(number) if number <= 20 else ():
+        for column in range(number):
+            if counts[row, column]:
+                panel.text(
+                    *(column, row, str(int(counts[row, column]))),
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if shares[row, column] > 0.6 else "black",
+                )
+    if path is not None:
+        figure.savefig(path, format="png", dpi=120)
+    return figure
+
+
+def labelled_images(
+    images: Sequence[Tensor],
+    titles: Sequence[str],
+    path: str | Path | None = None,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+) -> Figure:
+    """Draw images, four a row, each under a title.
+
+    Args:
+        images: Each (C, H, W), as a model takes it.
+        titles: A title for each.
+        path: Where to write the figure as PNG, if anywhere.
+        mean: What was subtracted from each channel of pixels in [0, 1].
+        std: What that was divided by.
+
+    Returns:
+        The figure.
+
+    Raises:
+        InputError: If there are no images, or other numbers of images and titles.
+    """
+    if not images or len(images) != len(titles):
+        raise InputError(
+            f"expected images and a title for each (got {len(images)} and {len(titles)})"
+        )
+    rows = math.ceil(len(images) / 4)
+    figure = Figure(figsize=(9, 2.6 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, 4, squeeze=False).flat)
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, image, title in zip(panels, images, titles, strict=False):
+        scale, shift = torch.tensor(std).view(-1, 1, 1), torch.tensor(mean).view(-1, 1, 1)
+        pixels = (image.detach().float().cpu() * scale + shift).clamp(0, 1).numpy()
+        if len(pixels) == 3:
+            panel.imshow(pixels.transpose(1, 2, 0))
+        else:
+            panel.imshow(pixels.mean(0), cmap="gray", vmin=0, vmax=1)
+        panel.set_title(title, fontsize=8)
+    if path is not None:
+        figure.savefig(path, format="png", dpi=120)
     return figure

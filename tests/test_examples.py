@@ -107,6 +107,16 @@ def test_model_sizes():
         assert f"| `attentionvig_{size}` | {parameters:.1f} M | {gmacs:.2f} |" in page
 
 
+def test_train_images():
+    losses = load("train_images").main(steps=20)
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])  # Ten classes.
+
+
+def test_train_graphs():
+    losses = load("train_graphs").main()
+    assert losses[-1] < 0.5  # Two classes: what knows nothing has 0.69.
+
+
 def test_cells(tmp_path, monkeypatch):
     install("pbmc68k", tmp_path, monkeypatch)
     scores = load("cells").main(epochs=20)

@@ -10,7 +10,7 @@ import fsspec
 import pytest
 import torch
 
-from pyg_avig.files import local_file, remove_partial, written_whole
+from pyg_avig.files import kind_of, local_file, remove_partial, written_whole
 
 HERE = socket.gethostname().replace(".", "-")
 
@@ -143,3 +143,24 @@ def test_only_what_a_gone_process_of_this_machine_left_is_removed(tmp_path):
         path.write_bytes(b"b")
     assert not left.exists()
     remove_partial(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "an empty file"),
+        (b"hello\nworld", "text"),
+        ("\u00e9".encode() * 400, "text"),  # The first bytes end within a letter.
+        (b"a" + "\u00e9".encode() * 400, "text"),
+        (b"\x89PNG\r\n", "an image"),
+        (b"\xff\xd8\xff\xe0", "an image"),
+        (b"PK\x03\x04", "a checkpoint or another archive"),
+        (b"\x10\0\0\0\0\0\0\0{", "a safetensors file"),
+        (b"\x80\x04\x95", "a pickle"),
+        (b"\x1f\x8b\x08", "a packed file"),
+        (b"\xfe\x00\x01\xff" * 9, "something else"),
+    ],
+)
+def test_a_file_is_known_by_its_first_bytes(content, kind, tmp_path):
+    (tmp_path / "file").write_bytes(content)
+    assert kind_of(tmp_path / "file") == kind

@@ -4,7 +4,7 @@ import torch
 from matplotlib.patches import Rectangle
 
 from pyg_avig import AxialGraph, InputError, attention_weights
-from pyg_avig.viz import learning_curve, neighbor_weights
+from pyg_avig.viz import confusion_matrix, labelled_images, learning_curve, neighbor_weights
 
 
 @pytest.fixture
@@ -87,3 +87,41 @@ def test_other_files_have_no_learning_curve(content, message, tmp_path):
         table.write_text(content)
     with pytest.raises(InputError, match=message):
         learning_curve(table)
+
+
+def test_a_confusion_matrix_counts_pairs(tmp_path):
+    label, predicted = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([0, 0, 1, 1, 0])
+    path = tmp_path / "confusion.png"
+    (panel,) = confusion_matrix(label, predicted, ["a", "b", "c"], path).axes
+    assert path.read_bytes().startswith(b"\x89PNG")
+    numbers = {text.get_position(): text.get_text() for text in panel.texts}
+    assert numbers == {(0, 0): "2", (1, 0): "1", (1, 1): "1", (0, 2): "1"}  # (column, row)
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("label", "predicted", "message"),
+    [([0, 1], [0], "as many predictions"), ([0, 3], [0, 0], "indices in 0 to 1 .got 0 to 3")],
+)
+def test_a_confusion_matrix_of_anything_else_is_refused(label, predicted, message):
+    with pytest.raises(InputError, match=message):
+        confusion_matrix(torch.tensor(label), torch.tensor(predicted), ["a", "b"])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_stand_under_their_titles(channels, tmp_path):
+    images = [torch.full((channels, 4, 6), n / 5) for n in range(5)]
+    path = tmp_path / "images.png"
+    figure = labelled_images(images, list("abcde"), path, mean=[0.2], std=[0.5])
+    assert path.read_bytes().startswith(b"\x89PNG")
+    shown = [panel for panel in figure.axes if panel.images]
+    assert [panel.get_title() for panel in shown] == list("abcde")
+    for n, panel in enumerate(shown):
+        pixels = panel.images[0].get_array()
+        assert pixels.shape[:2] == (4, 6)
+        assert pixels.max() == pytest.approx(0.2 + 0.5 * n / 5)
+
+
+def test_images_without_titles_are_refused():
+    with pytest.raises(InputError, match="a title for each .got 1 and 0"):
+        labelled_images([torch.zeros(1, 2, 2)], [])

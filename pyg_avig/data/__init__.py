@@ -18,6 +18,8 @@ from pyg_avig.data.loading.graph_data import GraphData
 from pyg_avig.data.loading.image_files import ImageFiles, read_image
 from pyg_avig.data.loading.image_graphs import ImageGraphDataModule, ImageGraphs
 from pyg_avig.data.loading.images import Images
+from pyg_avig.data.loading.own_graphs import OwnGraphs
+from pyg_avig.data.loading.own_images import OwnImages
 
 __all__ = [
     "Cluster",
@@ -36,6 +38,8 @@ __all__ = [
     "Images",
     "Minesweeper",
     "MouseConnectomes",
+    "OwnGraphs",
+    "OwnImages",
     "PBMC68k",
     "Pattern",
     "PlaybackSpeed",

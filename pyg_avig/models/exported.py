@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pyg_avig.errors import InputError
-from pyg_avig.files import local_file, place
+from pyg_avig.files import kind_of, local_file, place
 from pyg_avig.models.vig import ViG
 
 NEEDED = {"name", "model_args", "classes", "data_config"}
@@ -116,7 +116,19 @@ def _opened(path: str | Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: expected an exported model (there is no such file)") from None
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: expected an exported model ({error})") from None
+        raise InputError(f"{path}: expected an exported model ({_reason(path, error)})") from None
+
+
+def _reason(path: str | Path, error: Exception) -> str:
+    try:
+        with local_file(path) as file:
+            kind = kind_of(file)
+    except OSError:
+        return str(error)
+    if kind == "a safetensors file":
+        return str(error)
+    hint = "; `pyg-avig export CHECKPOINT model.safetensors` makes one of a checkpoint"
+    return f"got {kind}" + hint * ("checkpoint" in kind)
 
 
 def _description(path: str | Path, file: Any, needed: Collection[str] | None) -> dict[str, Any]:

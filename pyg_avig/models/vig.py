@@ -168,6 +168,10 @@ class ViG(nn.Module):
 
     def forward_features(self, data: Data) -> Tensor:
         """The nodes' features behind the last block, (N, ``channels``)."""
+        if isinstance(data, Tensor):
+            raise InputError(
+                f"expected a graph, Data(x=..., edge_index=...) (got a tensor {tuple(data.shape)})"
+            )
         x = self._field(data, "x")
         if x.dim() != 2 or x.size(1) != self.in_channels:
             raise InputError(

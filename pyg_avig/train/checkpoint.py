@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pyg_avig.errors import InputError
-from pyg_avig.files import local_file, place, written_whole
+from pyg_avig.files import kind_of, local_file, place, written_whole
 from pyg_avig.models.exported import is_export
 from pyg_avig.models.exported_onnx import OnnxGraphs, OnnxModel
 from pyg_avig.train.export import (
@@ -64,11 +64,11 @@ def read_checkpoint(path: str | Path, needed: Collection[str] = NEEDED) -> dict[
         )
     try:
         with local_file(path) as file:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            content = _loaded(file, path)
     except FileNotFoundError:
         raise InputError(f"{path}: expected a checkpoint file (there is none)") from None
-    except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise InputError(f"{path}: expected a checkpoint file ({reason})") from None
     hparams = content.get("hyper_parameters") if isinstance(content, dict) else None
     if (
@@ -76,11 +76,39 @@ def read_checkpoint(path: str | Path, needed: Collection[str] = NEEDED) -> dict[
         or not hparams.keys() >= set(needed)
         or not isinstance(content.get("state_dict"), dict)
     ):
+        wanted = _KINDS.get(frozenset(needed), "a model")
         raise InputError(
-            f"{path}: expected a checkpoint of `pyg-avig fit`, with the hyperparameters "
-            f"{', '.join(sorted(needed)) or 'of a model'} (got another)"
+            f"{path}: expected a checkpoint of `pyg-avig fit` with {wanted} (got "
+            f"{_kind_of_content(hparams)})"
         )
     return content
+
+
+_KINDS = {frozenset(NEEDED): "a classifier of images", frozenset(NEEDED_OF_GRAPHS): "a GraphTask"}
+
+
+def _loaded(file: Path, path: str | Path) -> Any:
+    kind = kind_of(file)
+    if kind != "a checkpoint or another archive":
+        hint = "; the checkpoint comes before the images" * (kind == "an image")
+        raise InputError(f"{path}: expected a checkpoint file (got {kind}{hint})")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # Its reader raises whatever a broken file makes it.
+        other = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it holds {other[1]}, whose code is not run" if other else "it is broken"
+        raise InputError(f"{path}: expected a checkpoint file ({reason})") from None
+
+
+def _kind_of_content(hparams: Any) -> str:
+    """What a file is that is no such checkpoint."""
+    if not isinstance(hparams, dict):
+        return "a file without hyperparameters"
+    if hparams.keys() >= NEEDED_OF_GRAPHS:
+        return "one with a GraphTask"
+    if hparams.keys() >= NEEDED:
+        return "one with a classifier of images"
+    return "one with a detector or segmenter" if "annotation" in hparams else "one of another model"
 
 
 def load_weights(module: Recipe, content: dict[str, Any], path: str | Path) -> None:

@@ -1,22 +1,30 @@
-"""The command line: Lightning's, and `predict` for files of images or graphs."""
+"""The commands that train and use models: Lightning's, and those that take files."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import math
+import os
 import shlex
 import signal
 import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from operator import eq
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentError, Namespace
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from pyg_avig.commands.arguments import explore_arguments, export_arguments, predict_arguments
+from pyg_avig.commands.configs import config_file, with_config_files
 from pyg_avig.data.loading.image_trees import images_among
 from pyg_avig.errors import InputError
 from pyg_avig.files import place, remove_partial
@@ -30,55 +38,61 @@ from pyg_avig.train.checkpoint import (
     load_weights,
     read_checkpoint,
 )
-from pyg_avig.train.explore import explore_arguments, explore_images
+from pyg_avig.train.explore import explore_images
 from pyg_avig.train.export import NEEDED_OF_GRAPHS, read_description
-from pyg_avig.train.interruption import LastCheckpoint, Stopped
-from pyg_avig.train.predict import FORMS, predict_images
+from pyg_avig.train.interruption import CarryOn, LastCheckpoint, Stopped
+from pyg_avig.train.parser_errors import reason_of
+from pyg_avig.train.predict import predict_images
 from pyg_avig.train.predict_graphs import predict_data, predict_files
 from pyg_avig.train.predict_scenes import load_task, predict_scenes
-from pyg_avig.train.recipe import Recipe
+from pyg_avig.train.recipe import Recipe, check_ranges
+from pyg_avig.train.report import StartReport, end_lines
+from pyg_avig.train.runs import Run, metrics_until, newest_run, run_to_resume, write_metrics
 
-_DESCRIPTION = """Train, validate and test AttentionViG; label image files.
-
-  pyg-avig fit      --config configs/digits/nano.yaml
-  pyg-avig fit      --config configs/digits/nano.yaml --model.lr 1e-3
-  pyg-avig fit      --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt  (resumes)
-  pyg-avig test     --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
-  pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors  (or FOLDER/, model.onnx, .pt2)
-  pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or FOLDER, 'a/*.png')
-  pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out FOLDER  (objects, pixels)
-  pyg-avig predict  RUN/checkpoints/best.ckpt GRAPH.pt [...] --out FILE.csv  (graphs, nodes, edges)
-  pyg-avig predict  RUN/checkpoints/best.ckpt --config RUN/config.yaml --out FILE.csv  (the same)
-  pyg-avig explore  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out PAGE.html
-
-`pyg-avig fit --help`, `fit --model.help=ImageClassifier` and `fit --data.help=Images` list every
-field; RUN is the folder of a run, such as runs/digits-nano/version_0.
-"""
-
-
+# What Lightning takes without a word.
+_TRAINER_RANGES = {
+    "accumulate_grad_batches": (1, math.inf, True),
+    "check_val_every_n_epoch": (1, math.inf, True),
+    "gradient_clip_val": (0, math.inf, True),
+    "log_every_n_steps": (0, math.inf, True),
+    "num_sanity_val_steps": (-1, math.inf, True),
+    "val_check_interval": (0, math.inf, False),
+}
 _FROZEN = ("freeze_beta", "freeze_norm")
 """What is frozen by default where there are initial weights."""
 
 
-class _HelpFormatter(DefaultHelpFormatter):
-    """Keeps the line breaks of the description."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text
+_SUBCOMMANDS = {
+    "fit": "Train a model. --resume RUN goes on with a run that was interrupted, in its folder; "
+    "--resume alone with the newest of the config. --config takes a file or a name of `pyg-avig "
+    "configs`.",
+    "validate": "Measure a checkpoint on the validation split: --ckpt_path FILE, or best or last "
+    "for that of the config's run, or of its newest.",
+    "test": "The same on the test split.",
+}
 
 
 class _SaveConfig(SaveConfigCallback):
     """Writes a run's config beside its metrics; without a logger there is no such place."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if trainer.logger is not None:
-            super().setup(trainer, pl_module, stage)
+        if trainer.logger is None or stage != "fit":
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if hasattr(data, "write_split"):  # The run keeps its split, whatever files come later.
+            path = f"{trainer.log_dir}/split.csv"
+            if trainer.is_global_zero:
+                data.write_split(path)
+            self.config.data.init_args.split = path
+        super().setup(trainer, pl_module, stage)
 
 
 class CLI(LightningCLI):
     """Lightning's command line: an :class:`ImageClassifier` unless told otherwise, on any data."""
 
     def __init__(self, args: list[str] | None = None, **kwargs: Any) -> None:
+        self._resumed: Run | None = None
+        logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_no_advertisement)
         super().__init__(
             Recipe,
             pl.LightningDataModule,
@@ -89,8 +103,15 @@ class CLI(LightningCLI):
             auto_configure_optimizers=False,
             parser_kwargs={
                 "prog": "pyg-avig",
-                "description": _DESCRIPTION,
-                "formatter_class": _HelpFormatter,
+                "exit_on_error": False,
+                **{
+                    name: {
+                        "prog": f"pyg-avig {name}",
+                        "description": text,
+                        "exit_on_error": False,
+                    }
+                    for name, text in _SUBCOMMANDS.items()
+                },
             },
             args=args,
             **kwargs,
@@ -103,19 +124,93 @@ class CLI(LightningCLI):
         del subcommands["predict"]
         return subcommands
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse them, with names of configs, ``--resume`` and ``best`` spelled out as files."""
+        words = sys.argv[1:] if args is None else args
+        if isinstance(words, list):
+            words = self._with_runs(parser, with_config_files(words))
+        # The parent's own takes a program that parses a list for a mistake.
+        parse = parser.parse_args if isinstance(words, list) else parser.parse_object
+        self.config = parse(words)
+
+    def _with_runs(self, parser: LightningArgumentParser, words: list[str]) -> list[str]:
+        """Arguments with the run that they mean."""
+        words, resumed = _taken(words, "--resume")
+        if resumed is not None:
+            if words[:1] != ["fit"] or "--ckpt_path" in words:
+                raise InputError("expected --resume with fit, and without --ckpt_path")
+            run = run_to_resume(resumed) if resumed else self._newest(parser, words, "last")
+            self._resumed = run_to_resume(run.path)
+            while "--config" in words or any(word.startswith("--config=") for word in words):
+                words, _ = _taken(words, "--config")
+            logger = [f"--trainer.logger.init_args.{k}={v}" for k, v in run.as_logger().items()]
+            found = ["--ckpt_path", run.checkpoint("last")]
+            return ["fit", "--config", run.config, *words[1:], *logger, *found]
+        rest, name = _taken(words, "--ckpt_path")
+        if name not in ("best", "last"):
+            return words
+        beside = [Run(str(Path(word).parent)) for word in words if word.endswith("config.yaml")]
+        own = [run for run in beside if run.has(run.checkpoint(name))]
+        run = own[-1] if own else self._newest(parser, rest, name)
+        return [*rest, "--ckpt_path", run.checkpoint(name)]
+
+    def _newest(self, parser: LightningArgumentParser, words: list[str], checkpoint: str) -> Run:
+        """The newest run that these arguments have made."""
+        config = parser.parse_args(words)
+        trainer = config[config.subcommand].trainer
+        logger = trainer.logger.get("init_args") if isinstance(trainer.logger, Namespace) else None
+        if not logger or not logger.get("save_dir"):
+            raise InputError(
+                "expected a config whose logger says a save_dir, to find its newest run; name the "
+                "run, as --resume RUN or --ckpt_path FILE"
+            )
+        folder = f"{logger.save_dir}/{logger.get('name') or ''}".rstrip("/")
+        return newest_run(folder, checkpoint)
+
+    def _set_seed(self) -> None:
+        with _refused(lambda: True):
+            super()._set_seed()
+
+    def instantiate_classes(self) -> None:
+        """Make model, data and trainer; what they refuse is for the user to mend."""
+        with _refused(lambda: True):
+            super().instantiate_classes()
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Lightning's trainer, with checkpoints that are whole or not there, and the last."""
+        if self._resumed is not None:
+            self.save_config_kwargs = {"overwrite": True}
         given = self._get(self.config_init, "trainer", default={})
+        # Some may be a time in words, too.
+        numbers = {key: v for key, v in given.items() if isinstance(v, (int, float))}
+        check_ranges(numbers, _TRAINER_RANGES)
+        epochs = getattr(self.datamodule, "suggested_epochs", None)
+        if epochs and given.get("max_epochs") is None and given.get("max_steps") == -1:
+            self._get(self.config, "trainer")["max_epochs"] = given["max_epochs"] = epochs
         plugins, callbacks = _as_list(given.get("plugins")), _as_list(given.get("callbacks"))
         if given.get("enable_checkpointing") is not False:
             folders = [c.dirpath for c in callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
             callbacks = [*callbacks, LastCheckpoint(*folders[:1])]
+        callbacks = [StartReport(), *([CarryOn()] if self._resumed else []), *callbacks]
         plugins = [*plugins, AtomicCheckpointIO()]
-        return super().instantiate_trainer(plugins=plugins, callbacks=callbacks, **kwargs)
+        trainer = super().instantiate_trainer(plugins=plugins, callbacks=callbacks, **kwargs)
+        processors = os.cpu_count() or 1
+        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > processors:
+            raise InputError(
+                f"trainer.devices must be at most {processors}, the processors that there are (got "
+                f"{trainer.num_devices})"
+            )
+        return trainer
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Tell the model what the data say of themselves."""
-        parser.set_defaults({"model": {"class_path": "pyg_avig.train.ImageClassifier"}})
+        parser.set_defaults(
+            {
+                "model": {"class_path": "pyg_avig.train.ImageClassifier"},
+                # It counts no operations here, and says that there are none.
+                "trainer.enable_model_summary": False,
+            }
+        )
         # A model gets those that it takes.
         for name in ("classes", "data_config", "facts", "annotation"):
             target = f"model.init_args.{name}"
@@ -170,23 +265,61 @@ class CLI(LightningCLI):
     def fit(self, model: pl.LightningModule, **kwargs: Any) -> None:
         """Train; a run that cannot begin leaves no folder behind, one that is stopped says so."""
         folder = self.trainer.log_dir
-        existed = folder is None or _exists(folder)
         self._remove_partial(kwargs.get("ckpt_path"))
+        with (
+            self._nothing_empty_left(folder),
+            _one_line_of_a_full_disk(folder),
+            warnings.catch_warnings(),
+        ):
+            if self._resumed is not None:  # Its folder is not empty.
+                warnings.filterwarnings("ignore", "(Checkpoint|Experiment logs) directory")
+                if self.trainer.is_global_zero:
+                    self._keep_metrics(kwargs["ckpt_path"])
+            try:
+                with _refused(lambda: not self.trainer.global_step):
+                    self.trainer.fit(model, **kwargs)
+            except Stopped as stopped:
+                if self.trainer.is_global_zero:
+                    print(_how_to_resume(stopped, folder), file=sys.stderr)
+                raise
+        trained = not self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        if self.trainer.is_global_zero and trained:
+            print("\n".join(["", *end_lines(self.trainer)]), flush=True)
+
+    def validate(self, model: pl.LightningModule, **kwargs: Any) -> None:
+        """Measure on the validation split."""
+        with self._nothing_empty_left(self.trainer.log_dir), _refused(lambda: True):
+            self.trainer.validate(model, **kwargs)
+
+    def test(self, model: pl.LightningModule, **kwargs: Any) -> None:
+        """Measure on the test split."""
+        with self._nothing_empty_left(self.trainer.log_dir), _refused(lambda: True):
+            self.trainer.test(model, **kwargs)
+
+    @contextmanager
+    def _nothing_empty_left(self, folder: str | None) -> Iterator[None]:
+        """Remove the folder of a run that ends without a file or an update in it."""
+        existed = folder is None or _exists(folder)
         try:
-            self.trainer.fit(model, **kwargs)
-        except InputError:
-            if not existed and not self.trainer.global_step and _exists(str(folder)):
-                system, name = place(str(folder))
-                system.rm(name, recursive=True)
+            yield
+        except BaseException as error:
+            begun = self.trainer.global_step or (isinstance(error, Stopped) and error.checkpoint)
+            if not existed and not begun and self.trainer.is_global_zero:
+                _remove_folder(str(folder), only_empty=False)
             raise
-        except OSError as error:
-            if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise OSError(error.errno, error.strerror, folder) from error
-            raise
-        except Stopped as stopped:
-            if self.trainer.is_global_zero:
-                print(_how_to_resume(stopped, folder), file=sys.stderr)
-            raise
+        if not existed and self.trainer.is_global_zero:
+            _remove_folder(str(folder), only_empty=True)
+
+    def _keep_metrics(self, checkpoint: str) -> None:
+        """Let a logger that goes on in a folder keep the metrics up to the checkpoint."""
+        logger, folder = self.trainer.logger, str(self.trainer.log_dir)
+        step = read_checkpoint(checkpoint, ())["global_step"]
+        columns, rows = metrics_until(folder, step)
+        if not isinstance(logger, pl.loggers.CSVLogger) or not columns:
+            return
+        writer = logger.experiment  # Which removes them.
+        write_metrics(folder, columns, rows)
+        writer.metrics_keys = columns
 
     def _remove_partial(self, checkpoint: str | None) -> None:
         """Remove what killed runs have left half written: this one's predecessors, and siblings."""
@@ -203,9 +336,60 @@ def _as_list(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [] if given is None else [given]
 
 
+def _taken(words: list[str], option: str) -> tuple[list[str], str | None]:
+    """Words without an option and its value: empty if it has none, ``None`` if it is not there."""
+    for n, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name != option:
+            continue
+        if equals:
+            return [*words[:n], *words[n + 1 :]], value
+        if n + 1 < len(words) and not words[n + 1].startswith("-"):
+            return [*words[:n], *words[n + 2 :]], words[n + 1]
+        return [*words[:n], *words[n + 1 :]], ""
+    return words, None
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    """Whether a line of Lightning's log is one of its own; it recommends services in others."""
+    return "Tip: For seamless" not in record.getMessage()
+
+
 def _exists(folder: str) -> bool:
     system, name = place(folder)
     return system.exists(name)
+
+
+def _remove_folder(folder: str, only_empty: bool) -> None:
+    system, name = place(folder)
+    if system.exists(name) and not (only_empty and system.find(name)):
+        system.rm(name, recursive=True)
+
+
+@contextmanager
+def _refused(when: Callable[[], bool]) -> Iterator[None]:
+    """Make errors of whatever kind, in what was not begun yet, a matter of what was asked for."""
+    try:
+        yield
+    except Exception as error:
+        if not when() or _mendable(error) is not None or "JSONARGPARSE_DEBUG" in os.environ:
+            raise
+        reason = f"{type(error).__name__}: {reason_of(str(error))}"
+        raise InputError(
+            f"expected a config and data that fit each other (got {reason}); JSONARGPARSE_DEBUG=1 "
+            "shows where"
+        ) from error
+
+
+@contextmanager
+def _one_line_of_a_full_disk(folder: str | None) -> Iterator[None]:
+    """Name the folder where an error of a full disk names nothing."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(error.errno, error.strerror, folder) from error
+        raise
 
 
 def _name_locally(config: Any) -> None:
@@ -236,8 +420,10 @@ def _how_to_resume(stopped: Stopped, folder: str | None) -> str:
     words = ["--ckpt_path", stopped.checkpoint]
     if folder is None:
         return f"{by}; it goes on with the same arguments and {shlex.join(words)}"
-    words = ["pyg-avig", "fit", "--config", f"{folder}/config.yaml", *words]
-    return f"{by}; it goes on with: {shlex.join(words)}"
+    where = ["--resume", folder]
+    if os.path.abspath(stopped.checkpoint) != os.path.abspath(Run(folder).checkpoint("last")):
+        where = ["--config", f"{folder}/config.yaml", *words]
+    return f"{by}; it goes on with: {shlex.join(['pyg-avig', 'fit', *where])}"
 
 
 def main(args: list[str] | None = None) -> int:
@@ -267,31 +453,37 @@ def _run(args: list[str] | None) -> int:
     words = sys.argv[1:] if args is None else args
     status = 0
     if words[:1] == ["predict"]:
-        status = predict(**_predict_arguments(words[1:]))
+        status = predict(**predict_arguments(words[1:]))
     elif words[:1] == ["explore"]:
         status = explore_images(**explore_arguments(words[1:]))
     elif words[:1] == ["export"]:
-        for path in export_checkpoint(**_export_arguments(words[1:])):
+        for path in export_checkpoint(**export_arguments(words[1:])):
             system, name = place(path)
             print(f"{path} ({system.size(name) / 1000:,.0f} kB)")
     else:
-        CLI(args)
+        CLI(words)
     sys.stdout.flush()  # A full disk may show only here.
     return status
 
 
 def _mendable(error: BaseException | None) -> str | None:
     """What a user can mend, in one line; ``None`` of anything else."""
-    while error is not None and not isinstance(
-        error, (InputError, MisconfigurationException, OSError)
-    ):
-        error = error.__cause__  # The parser wraps what a constructor raises.
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    if isinstance(error, OSError):
-        # One of a loader's worker process carries the worker's traceback before it.
-        return str(error).strip().splitlines()[-1] if str(error) else type(error).__name__
-    return None if error is None else str(error).rsplit("InputError: ", 1)[-1].strip()
+    of_parser = next((e for e in _causes(error) if isinstance(e, ArgumentError)), None)
+    for cause in _causes(error):  # The parser wraps what a constructor raises.
+        if isinstance(cause, OSError) and cause.filename is not None:
+            return f"{cause.filename}: {cause.strerror}"
+        if isinstance(cause, OSError):
+            # One of a loader's worker process carries the worker's traceback before it.
+            return (str(cause).strip().splitlines() or [type(cause).__name__])[-1]
+        if isinstance(cause, (InputError, MisconfigurationException)):
+            return " ".join(str(cause).rsplit("InputError: ", 1)[-1].split())
+    return None if of_parser is None else reason_of(str(of_parser))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def predict(
@@ -325,6 +517,7 @@ def predict(
     if (top, format) != (None, None) and (of_graphs or "annotation" in said):
         raise InputError(f"{checkpoint}: expected a classifier of images, for --top and --format")
     if of_graphs:
+        config = None if config is None else config_file(config)
         return _predict_graphs(checkpoint, images, out, config, split)
     if config is not None or split is not None:
         raise InputError(f"{checkpoint}: expected a GraphTask, for --config and --split")
@@ -379,57 +572,3 @@ def _predict_graphs(
         return predict_files(task, files, out)
     predict_data(task, config, out, split)
     return 0
-
-
-def _predict_arguments(args: list[str]) -> dict[str, Any]:
-    parser = ArgumentParser(
-        prog="pyg-avig predict",
-        description="Of a classifier, print path, label and probability of each image file, "
-        "tab-separated or as --format says; of a detector or segmenter, write into a folder what "
-        "is found, as results.json or labels/*.png, and drawn/*.png; of a task on graphs, write a "
-        "table. Files that cannot be read are named on standard error, and the exit status is 1.",
-    )
-    parser.add_argument(
-        "checkpoint",
-        help="A checkpoint of `pyg-avig fit`, an exported *.safetensors, *.onnx or folder.",
-    )
-    parser.add_argument(
-        "images",
-        nargs="*",
-        help="Image files, of any size, folders of them, patterns such as 'photos/*.jpg'; or Data "
-        "of PyG as torch.save writes it.",
-    )
-    parser.add_argument(
-        "--top", type=int, help="Likeliest classes of each image; 1 if nothing is said."
-    )
-    parser.add_argument(
-        "--format", choices=sorted(FORMS), help="How they are printed; as tsv if nothing is said."
-    )
-    parser.add_argument(
-        "--batch_size", type=int, default=64, help="Images that a classifier takes at a time."
-    )
-    parser.add_argument(
-        "--out", help="Folder that a detector or segmenter writes to; FILE.csv or FILE.parquet."
-    )
-    parser.add_argument("--config", help="In place of graph files: the data of this config.")
-    parser.add_argument("--split", help="One of train, val, test of these data; by default all.")
-    parser.add_argument(
-        "--threshold", type=float, default=0.5, help="Score from which an object is drawn."
-    )
-    return parser.parse_args(args).as_dict()
-
-
-def _export_arguments(args: list[str]) -> dict[str, Any]:
-    parser = ArgumentParser(
-        prog="pyg-avig export",
-        description="Write a trained model in the form that OUT asks for: *.safetensors, the "
-        "weights with their configuration, for `pyg-avig predict` and fine-tuning "
-        "(--model.initial_weights); *.onnx, for onnxruntime and `pyg-avig predict`; *.pt2, for "
-        "torch.export.load; a folder OUT/ that timm loads, with a model card. What was written is "
-        "printed.",
-    )
-    parser.add_argument(
-        "checkpoint", help="A checkpoint that `pyg-avig fit` wrote, or an exported file or folder."
-    )
-    parser.add_argument("out", help="What to write: *.safetensors, *.onnx, *.pt2 or OUT/.")
-    return parser.parse_args(args).as_dict()

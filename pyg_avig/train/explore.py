@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
-
-from jsonargparse import ArgumentParser
 
 from pyg_avig.data.loading.image_files import read_image
 from pyg_avig.data.loading.image_graphs import eval_transform
@@ -56,17 +53,3 @@ def explore_images(checkpoint: str, images: list[str], out: str) -> int:
     )
     print(out)
     return 0 if len(pixels) == len(images) else 1
-
-
-def explore_arguments(args: list[str]) -> dict[str, Any]:
-    """What `pyg-avig explore` was called with."""
-    parser = ArgumentParser(
-        prog="pyg-avig explore",
-        description="Write one HTML page, which needs no server and no network, on which one sees "
-        "what each node of image files attends to: every stage, block and head. Graphs of other "
-        "kinds: pyg_avig.viz.explore in Python.",
-    )
-    parser.add_argument("checkpoint", help="A checkpoint of `pyg-avig fit`, or an exported file.")
-    parser.add_argument("images", nargs="+", help="Image files, of any size.")
-    parser.add_argument("--out", default="explore.html", help="The page to write, *.html.")
-    return parser.parse_args(args).as_dict()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import timm
+import torch
 import torch.nn.functional as F
 from timm.data import Mixup
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torchmetrics.classification import (
 
 import pyg_avig.models  # registers them in timm
 import pyg_avig.nn
-from pyg_avig.data.loading.sampling import device_share
+from pyg_avig.data.loading.sampling import device_share, seeded
 from pyg_avig.errors import InputError
 from pyg_avig.graphs import graph_images
 from pyg_avig.train.distillation import Teacher
@@ -86,6 +87,8 @@ class ImageClassifier(Recipe):
             raise InputError(
                 f"name must be a model that timm knows, such as {known} (got {name!r})"
             )
+        if len(classes) < 2:
+            raise InputError(f"expected two classes or more (got {', '.join(map(str, classes))})")
         try:
             model: Any = timm.create_model(
                 name,
@@ -108,8 +111,7 @@ class ImageClassifier(Recipe):
             pyg_avig.nn.freeze_beta(model)
         self.mixup = None
         if mixup is not None:
-            args = {"num_classes": len(classes), "label_smoothing": label_smoothing, **mixup}
-            self.mixup = Mixup(**args)
+            self.mixup = _make_mixup(mixup, len(classes), label_smoothing)
         self.teacher = None
         if distillation is not None:
             if not isinstance(model.get_classifier(), tuple):
@@ -170,6 +172,22 @@ class ImageClassifier(Recipe):
         metrics.update(logits, batch.y)
         self.log_loss(split, F.cross_entropy(raised(logits), batch.y), size)
         self.log_dict(metrics, batch_size=size, prog_bar=True)
+
+
+def _make_mixup(args: dict[str, Any], num_classes: int, label_smoothing: float) -> Mixup:
+    """timm's Mixup, tried on two images: it fails only there on some arguments."""
+    if args.get("mode", "batch") not in ("batch", "pair", "elem"):  # timm takes batch instead.
+        raise InputError(f"mode of mixup must be batch, pair or elem (got {args['mode']!r})")
+    try:
+        mixup = Mixup(num_classes=num_classes, **{"label_smoothing": label_smoothing, **args})
+        with seeded(0):
+            mixup(torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.long))
+    except Exception as error:
+        raise InputError(
+            f"expected mixup as arguments of timm's Mixup (got {args}: {type(error).__name__}: "
+            f"{error})"
+        ) from None
+    return mixup
 
 
 def _say_input(model: Any, data_config: dict[str, Any], classes: list[str]) -> None:

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 
 class Stopped(SystemExit):
@@ -23,6 +23,31 @@ class Stopped(SystemExit):
         super().__init__(128 + number)
         self.signal = signal.Signals(number)
         self.checkpoint = checkpoint
+
+
+class CarryOn(Callback):
+    """Lets a run that goes on in its own folder go on with its best checkpoint.
+
+    Lightning forgets it where the folder is named otherwise than it was: from another working
+    directory, or after a move.
+    """
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Name the folder of checkpoints as it is named now."""
+        now = f"{trainer.log_dir}/checkpoints"
+        for state in checkpoint["callbacks"].values():
+            before = state.get("dirpath") if isinstance(state, dict) else None
+            if before is None or not str(before).rstrip("/").endswith("/checkpoints"):
+                continue
+            state["dirpath"] = now
+            for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+                state[key] = str(state.get(key, "")).replace(str(before), now)
+            models = state.get("best_k_models") or {}
+            state["best_k_models"] = {
+                str(path).replace(str(before), now): score for path, score in models.items()
+            }
 
 
 class LastCheckpoint(ModelCheckpoint):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch_geometric.data import Data
 from torchmetrics import MeanMetric
 
-from pyg_avig.data.loading.sampling import run_seed, set_seed
+from pyg_avig.data.loading.sampling import run_seed, seeded, set_seed
 from pyg_avig.errors import InputError
 from pyg_avig.nn import BetaBounds
 from pyg_avig.nn.freeze_beta import log_betas
@@ -31,11 +32,57 @@ _OTHERS = {"optimizer", "sched", "num_epochs", "warmup_lr", "warmup_epochs", "mi
 _OTHERS |= {"patience_epochs", "plateau_mode", "step_on_epochs", "updates_per_epoch"}
 SCHED_ARGS = sorted(inspect.signature(create_scheduler_v2).parameters.keys() - _OTHERS)
 LABELS = ("y", "edge_label")
+_log = logging.getLogger(__name__)
+# What a number of the recipe may be: least, largest, and whether the least itself is meant.
+_RANGES = {
+    "lr": (0, 100, False),
+    "lr_batch_size": (1, math.inf, True),
+    "weight_decay": (0, 100, True),
+    "layer_decay": (0, 1, False),
+    "beta_lr": (0, math.inf, True),
+    "beta_bound": (1, math.inf, True),
+    "warmup_epochs": (0, math.inf, True),
+    "warmup_lr": (0, 100, True),
+    "min_lr": (0, 100, True),
+    "label_smoothing": (0, 1, True),
+}
 
 
 def raised(logits: Tensor) -> Tensor:
     """Logits in single precision at least, for losses whose digits count."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def check_ranges(values: dict[str, Any], ranges: Mapping[str, tuple[float, float, bool]]) -> None:
+    """Refuse numbers outside of their ranges; ``None`` is left to mean what it does.
+
+    Raises:
+        InputError: That names the first of them.
+    """
+    for name, (least, most, closed) in ranges.items():
+        value = values.get(name)
+        if value is None:
+            continue
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and (least <= value if closed else least < value) and value <= most:
+            continue
+        where = f"{'at least' if closed else 'above'} {least:g}"
+        where += f" and at most {most:g}" if math.isfinite(most) else ""
+        raise InputError(f"{name} must be {where} (got {value!r})")
+
+
+def _try_optimizer(opt: str, opt_args: dict[str, Any]) -> None:
+    """Refuse arguments on which timm's optimiser would fail at the first update."""
+    parameter = nn.Parameter(torch.zeros(2, 2))
+    try:
+        optimizer = create_optimizer_v2([parameter], opt=opt, lr=1e-3, **opt_args)
+        parameter.grad = torch.ones_like(parameter)
+        if not getattr(optimizer, "is_second_order", False):
+            with seeded(0):  # Some draw numbers, of which the training should not hear.
+                optimizer.step()
+    except Exception as error:  # Of missing packages too, which timm only asserts.
+        reason = f"{opt} with opt_args {opt_args} ({type(error).__name__}: {error})"
+        raise InputError(f"timm cannot make the optimiser {reason}") from None
 
 
 def _set_apart(
@@ -108,9 +155,8 @@ class Recipe(pl.LightningModule):
             raise InputError(
                 f"expected sched_args among {', '.join(SCHED_ARGS)} (got {', '.join(wrong)})"
             )
-        for name, value, least in (("beta_lr", beta_lr, 0), ("beta_bound", beta_bound, 1)):
-            if value is not None and not value >= least:
-                raise InputError(f"{name} must be at least {least} (got {value})")
+        check_ranges(dict(self.hparams), _RANGES)
+        _try_optimizer(opt, opt_args or {})
         self.model: Any = None
         self._bounds: BetaBounds | None = None
         self._accumulated: dict[str, Tensor] = {}
@@ -225,10 +271,17 @@ class Recipe(pl.LightningModule):
             raise InputError("expected a data module or a loader with a batch_size (got neither)")
         return size * trainer.world_size * trainer.accumulate_grad_batches
 
+    def _log_each_epoch(self) -> None:
+        """Let metrics of training be logged in each epoch, however short it is."""
+        batches = self.trainer.num_training_batches
+        if math.isfinite(batches) and self.trainer.log_every_n_steps > max(batches, 1):  # type: ignore[attr-defined]
+            self.trainer.log_every_n_steps = max(int(batches), 1)  # type: ignore[attr-defined]
+
     def _updates(self) -> tuple[float, float]:
         """The number of updates in an epoch and in all; infinite if not known."""
         trainer: Any = self.trainer
         trainer.fit_loop.setup_data()
+        self._log_each_epoch()
         batches = trainer.num_training_batches
         if not batches and trainer.limit_train_batches:
             raise InputError("expected a batch to train on in each epoch (got none)")
@@ -260,6 +313,12 @@ class Recipe(pl.LightningModule):
         self._check_length(epoch, total)
         epoch = epoch if math.isfinite(epoch) else total if math.isfinite(total) else 1
         epochs = total / epoch if math.isfinite(total) else 1.0
+        if math.isfinite(total) and hparams["warmup_epochs"] >= epochs:
+            _log.warning(
+                "warmup_epochs %s lasts as long as the training of %g epochs: the learning rate "
+                "never reaches lr",
+                *(hparams["warmup_epochs"], epochs),
+            )
         if sched in OWN_TIMES:
             name, shares = OWN_TIMES[sched]
             args.setdefault(name, (np.array(shares) * epochs).tolist())

@@ -82,12 +82,9 @@ def test_an_interrupted_training_resumes_where_it_was(tmp_path):
     ],
 )
 def test_unknown_keys_and_values_are_named(arguments, message, capsys):
-    with pytest.raises(SystemExit) as error:
-        main(arguments)
-    assert error.value.code == 2
-    captured = capsys.readouterr().err
-    assert message in captured
-    assert "Traceback" not in captured
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
 
 
 def test_a_missing_data_root_is_one_line(tmp_path, capsys):
@@ -182,14 +179,12 @@ def test_a_missing_checkpoint_is_one_line(tmp_path, capsys):
 
 
 def test_help_is_useful(capsys):
-    for arguments, word in (
-        (["--help"], "\n  pyg-avig predict  RUN"),
-        (["predict", "--help"], "checkpoint"),
-    ):
-        with pytest.raises(SystemExit) as error:
-            main(arguments)
-        assert error.value.code == 0
-        assert word in capsys.readouterr().out
+    with pytest.raises(SystemExit) as error:
+        main(["fit", "--help"])
+    assert error.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: pyg-avig ")
+    assert "--resume RUN" in printed
 
 
 @pytest.mark.parametrize("option", ["opt=sgd", "freeze_beta=true", "layer_decay=0.5"])
@@ -325,10 +320,9 @@ def test_a_stopped_training_says_how_it_goes_on(number, tmp_path, capsys):
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith(f"pyg-avig: stopped by {number.name}")
     command = message.partition("pyg-avig fit ")[2].split()
-    assert Path(command[command.index("--ckpt_path") + 1]) == last_checkpoint(tmp_path)
-    with pytest.warns(UserWarning, match="dirpath has changed"):
-        assert main(["fit", *command]) == 0
-    assert torch.load(last_checkpoint(tmp_path), weights_only=True)["global_step"] == 4
+    assert main(["fit", *command]) == 0
+    (last,) = tmp_path.rglob("last.ckpt")  # In the same folder.
+    assert torch.load(last, weights_only=True)["global_step"] == 4
 
 
 def test_an_impatient_interruption(tmp_path, monkeypatch):

@@ -123,6 +123,13 @@ def test_unknown_model_names_the_known():
         ({"opt": "foo"}, "opt must be an optimiser of timm .got 'foo'"),
         ({"beta_lr": -1.0}, "beta_lr must be at least 0 .got -1.0"),
         ({"beta_bound": 0.5}, "beta_bound must be at least 1 .got 0.5"),
+        ({"lr": -1.0}, "lr must be above 0 and at most 100 .got -1.0"),
+        ({"lr": float("nan")}, "lr must be above 0"),
+        ({"layer_decay": -1.0}, "layer_decay must be above 0"),
+        ({"warmup_epochs": -1}, "warmup_epochs must be at least 0 .got -1"),
+        ({"label_smoothing": 2.0}, "label_smoothing must be at least 0 and at most 1 .got 2.0"),
+        ({"opt_args": {"betas": 3}}, "timm cannot make the optimiser adamw with opt_args"),
+        ({"mixup": {"foo": 1}}, "mixup as arguments of timm's Mixup .*foo"),
         ({"sched": "foo"}, "sched must be one of cosine.*got 'foo'"),
         ({"model_args": {"foo": 1}}, "model_args as arguments of attentionvig_nano.*foo"),
         ({"name": "resnet18", "distillation": {}}, "two classifiers, .* .got resnet18"),
@@ -157,3 +164,8 @@ def test_checkpointing_and_averaged_weights(tmp_path):
     content = torch.load(last_checkpoint(tmp_path), weights_only=True)
     now, mean = content["current_model_state"], content["state_dict"]
     assert any(not torch.equal(now[name], mean[name]) for name in mean)
+
+
+def test_one_class_is_not_worth_a_classifier():
+    with pytest.raises(InputError, match="expected two classes or more .got cat"):
+        ImageClassifier(["cat"], DATA)

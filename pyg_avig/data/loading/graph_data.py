@@ -123,6 +123,7 @@ class GraphData(pl.LightningDataModule):
         self.augment = augment or []
         self.batch_size = int(batch_size)  # NumPy's too, which PyTorch's loaders refuse.
         self.num_workers = int(num_workers)
+        check_least(self, batch_size=1, num_workers=0)
         self.num_neighbors = None if num_neighbors is None else check_num_neighbors(num_neighbors)
         if self.num_neighbors is not None and level != "node":
             raise InputError(f"expected level node for num_neighbors (got {level})")
@@ -274,7 +275,6 @@ class GraphData(pl.LightningDataModule):
 
     def loader(self, split: str, training: bool = False) -> DataLoader | list:
         """The loader of this process's share of a split; an empty list without graphs."""
-        check_least(self, batch_size=1, num_workers=0)
         size = device_share(self.batch_size, self.trainer)
         if not self.parts[split][1]:
             return []

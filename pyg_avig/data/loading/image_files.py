@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -79,12 +81,42 @@ class ImageFiles:
             if self.bad[n]:
                 continue
             try:
-                file, label = self.reader[n]
-                with file if hasattr(file, "close") else nullcontext():
-                    return read_image(file, self.channels), label
+                return self._read(n)
             except (InputError, OSError) as error:
                 self._count(n, error)
         raise InputError(f"expected readable image files (all {len(self)} are broken)")
+
+    def look_through(self, most: int = 2000) -> None:
+        """Read all files once, if there are no more than so many, and name those that are broken.
+
+        Raises:
+            InputError: If more are broken than may be.
+        """
+        if len(self) > most:
+            return
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            errors = pool.map(self._error_of, range(len(self)))
+            broken = [(n, error) for n, error in enumerate(errors) if error is not None]
+        if len(broken) > self.bad_share * len(self):
+            named = "; ".join(str(error) for _, error in broken[:3]) + "; ..." * (len(broken) > 3)
+            raise InputError(
+                f"expected image files that can be read, but for a share of bad_share "
+                f"{self.bad_share:g} (got {len(broken)} broken of {len(self)}: {named})"
+            )
+        for n, error in broken:
+            self._count(n, error)
+
+    def _error_of(self, index: int) -> Exception | None:
+        try:
+            self._read(index)
+        except (InputError, OSError) as error:
+            return error
+        return None
+
+    def _read(self, index: int) -> tuple[Image.Image, int]:
+        file, label = self.reader[index]
+        with file if hasattr(file, "close") else nullcontext():
+            return read_image(file, self.channels), label
 
     def _count(self, index: int, error: Exception) -> None:
         self.bad[index] = 1

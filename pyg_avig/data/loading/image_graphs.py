@@ -20,6 +20,8 @@ from pyg_avig.data.loading.streams import ImageStream
 from pyg_avig.errors import InputError
 from pyg_avig.transforms import ImageToGraph
 
+INTERPOLATIONS = ("bilinear", "bicubic")
+
 
 class LabelledImages(Protocol):
     """Any sequence of (PIL image, class index)."""
@@ -86,6 +88,10 @@ class ImageGraphDataModule(pl.LightningDataModule):
         repeats: Times that an image is seen, differently augmented, in the same update
             (`repeated augmentation <https://arxiv.org/abs/1901.09335>`_); an epoch then sees
             fewer images.
+        crop_pct: For evaluation, the middle crop's side over the resized image's.
+
+    Raises:
+        InputError: If an argument is none of these.
     """
 
     classes: Sequence[str] = ()
@@ -101,8 +107,17 @@ class ImageGraphDataModule(pl.LightningDataModule):
         augmentation: dict[str, Any] | None = None,
         interpolation: str = "bilinear",
         repeats: int = 1,
+        crop_pct: float = 1.0,
     ) -> None:
         super().__init__()
+        if image_size < 1:
+            raise InputError(f"image_size must be at least 1 (got {image_size})")
+        if interpolation not in INTERPOLATIONS:
+            raise InputError(
+                f"interpolation must be one of {', '.join(INTERPOLATIONS)} (got {interpolation!r})"
+            )
+        if not 0 < crop_pct <= 1:
+            raise InputError(f"crop_pct must lie in (0, 1] (got {crop_pct})")
         # NumPy's ints too, which PyTorch's loaders refuse.
         self.repeats, self.batch_size = int(repeats), int(batch_size)
         self.num_workers = int(num_workers)
@@ -112,9 +127,11 @@ class ImageGraphDataModule(pl.LightningDataModule):
             "mean": list(self.mean),
             "std": list(self.std),
             "interpolation": interpolation,
-            "crop_pct": 1.0,
+            "crop_pct": crop_pct,
         }
         self.splits: dict[str, LabelledImages | ImageStream] = {}
+        check_least(self, batch_size=1, num_workers=0, repeats=1)
+        self._try_augmentation()
 
     @property
     def device_batch_size(self) -> int:
@@ -127,7 +144,6 @@ class ImageGraphDataModule(pl.LightningDataModule):
 
     def loader(self, split: str, training: bool = False) -> DataLoader:
         """The loader of this process's share of a split: augmented and shuffled if ``training``."""
-        check_least(self, batch_size=1, num_workers=0, repeats=1)
         images, batch_size = self.splits[split], self.device_batch_size
         rank = self.trainer.global_rank if self.trainer else 0
         world_size = self.trainer.world_size if self.trainer else 1
@@ -160,9 +176,23 @@ class ImageGraphDataModule(pl.LightningDataModule):
             return eval_transform(self.data_config)
         try:
             return create_transform(**self.data_config, is_training=True, **self.augmentation)
-        except TypeError as error:
+        except Exception as error:  # timm asserts and indexes what it is given.
             raise InputError(
-                f"expected augmentation as arguments of timm's create_transform ({error})"
+                f"expected augmentation as arguments of timm's create_transform (got "
+                f"{self.augmentation}: {type(error).__name__}: {error})"
+            ) from None
+
+    def _try_augmentation(self) -> None:
+        """Refuse arguments on which timm's transform would fail at the first image."""
+        transform = self._transform(training=True)
+        image = Image.new("L" if self.channels == 1 else "RGB", (48, 48))
+        try:
+            with seeded(0):
+                transform(image)
+        except Exception as error:  # timm asserts and indexes what it is given.
+            raise InputError(
+                f"expected augmentation that timm's create_transform can do (got "
+                f"{self.augmentation}: {type(error).__name__}: {error})"
             ) from None
 
     def train_dataloader(self) -> DataLoader:

@@ -57,14 +57,14 @@ class ImageTree:
     def __init__(self, root: str | Path, class_map: dict[str, int] | None = None) -> None:
         with os.scandir(root) as entries:
             known = [entry for entry in entries if not _hidden(entry.name)]
-        folders = _in_order(entry.name for entry in known if entry.is_dir())
+        folders = in_order(entry.name for entry in known if entry.is_dir())
         endings, others = image_endings(), Counter[str]()
         stray = sum(_ending(entry.name) in endings for entry in known if not entry.is_dir())
         self.class_to_idx = class_map or {name: index for index, name in enumerate(folders)}
         self.empty = []
         self.samples: list[tuple[str, int]] = []
         for name in folders:
-            files = list(_files(os.path.join(root, name)))
+            files = list(files_below(os.path.join(root, name)))
             images = [file for file in files if _ending(file) in endings]
             others.update(_ending(file) for file in files if _ending(file) not in endings)
             if not images:
@@ -120,7 +120,7 @@ def images_among(words: Iterable[str]) -> tuple[list[str], list[str]]:
     for word in words:
         matches = [word]
         if glob.has_magic(word) and not os.path.exists(word):
-            matches = _in_order(glob.glob(word, recursive=True))
+            matches = in_order(glob.glob(word, recursive=True))
         files = [file for match in matches for file in _images_at(match)]
         if not files:
             kind = "folder with images" if os.path.isdir(word) else "pattern that images match"
@@ -134,7 +134,7 @@ def _images_at(path: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
     endings = image_endings()
-    return _in_order(file for file in _files(path) if _ending(file) in endings)
+    return in_order(file for file in files_below(path) if _ending(file) in endings)
 
 
 @contextmanager
@@ -186,7 +186,7 @@ def tar_reader(reader: Any, renumber: bool) -> Any:
     if not folders:
         raise InputError(f"{reader.root}: expected one folder a class, with images in them")
     if renumber:
-        reader.class_name_to_idx = {name: n for n, name in enumerate(_in_order(folders))}
+        reader.class_name_to_idx = {name: n for n, name in enumerate(in_order(folders))}
     reader.samples = reader.samples[np.array(keep)]
     kept_names = [name for name, kept in zip(names, keep, strict=True) if kept]
     reader.targets = np.array([reader.class_name_to_idx[name] for name in kept_names])
@@ -201,11 +201,12 @@ def _ending(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def _in_order(names: Iterable[str]) -> list[str]:
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names as people order them, 2 before 10."""
     return sorted(names, key=lambda name: (natural_key(name), name))
 
 
-def _files(folder: str) -> Iterator[str]:
+def files_below(folder: str) -> Iterator[str]:
     """The files below a folder that are not hidden; links to folders around it are left out."""
     root = os.path.realpath(folder)
     around = {folder: {root, *map(str, Path(root).parents)}}

@@ -79,8 +79,9 @@ class Images(ImageGraphDataModule):
                     f"{name} must have a value for each of {channels} channels (got {given})"
                 )
         self.mean, self.std = mean or self.mean, std or self.std
-        super().__init__(image_size, batch_size, num_workers, augmentation, interpolation, repeats)
-        self.data_config["crop_pct"] = crop_pct
+        super().__init__(
+            image_size, batch_size, num_workers, augmentation, interpolation, repeats, crop_pct
+        )
         self.root = root
         self.reader = reader
         self.names = {"train": train_split, "val": val_split, "test": test_split}
@@ -99,6 +100,12 @@ class Images(ImageGraphDataModule):
         """Find the files of the splits that this stage takes."""
         wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
         class_map = {name: index for index, name in enumerate(self.classes)}
+        if stage == "fit" and not self.reader and not Path(self.root, self.names["test"]).exists():
+            _log.warning(
+                "%s: there is no %r, of which `pyg-avig test` would measure; data.test_split names "
+                "another",
+                *(self.root, self.names["test"]),
+            )
         for split in wanted.get(stage or "", ("train", "val", "test")):
             if self._streams():
                 mode = MODES[self.channels]
@@ -123,6 +130,8 @@ class Images(ImageGraphDataModule):
             if indices and indices != class_map:  # Each split is numbered by what it has.
                 reader = self._reader(split, class_map)
             self.splits[split] = ImageFiles(reader, self.channels, self.bad_share)
+            if stage == "fit":
+                self.splits[split].look_through()  # type: ignore[union-attr]
 
     def _streams(self) -> bool:
         return self.reader.split("/")[0] in ("wds", "tfds", "hfids")
@@ -140,7 +149,10 @@ class Images(ImageGraphDataModule):
         if not self.reader and not root.is_dir():
             raise InputError(f"expected data.root as a folder (there is none at {self.root!r})")
         if not self.reader and not there:
-            raise InputError(f"{root}: expected a folder {name!r} with one folder a class")
+            raise InputError(
+                f"{root}: expected a folder {name!r} with one folder a class (there is none); "
+                "OwnImages, of `--config own_images`, takes other layouts"
+            )
         if not self.reader and (root / name).is_dir():
             return ImageTree(root / name, class_map)
         reader = getattr(self._open(split, class_map=class_map or {}), "reader", None)

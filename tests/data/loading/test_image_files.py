@@ -125,6 +125,20 @@ def test_a_share_is_a_share(reader):
         ImageFiles(reader, bad_share=1.5)
 
 
+def test_files_are_looked_through_at_once(reader):
+    break_file(reader, 3)
+    break_file(reader, 9)
+    images = ImageFiles(reader, channels=1, bad_share=0.1)
+    with pytest.raises(InputError, match=r"got 2 broken of 10: .*3.png.*9.png"):
+        images.look_through()
+    images = ImageFiles(reader, channels=1, bad_share=0.5)
+    images.look_through()
+    assert images.bad.sum() == 2  # Counted, and not opened again.
+    images = ImageFiles(reader, channels=1, bad_share=0.1)
+    images.look_through(most=len(reader) - 1)  # Too many to be read twice.
+    assert images.bad.sum() == 0
+
+
 def test_broken_exif_data_do_not_break_a_picture(tmp_path, monkeypatch):
     def fail(image):
         raise TypeError("required argument is not an integer")

@@ -206,3 +206,19 @@ def test_a_split_without_a_class_keeps_the_others_numbers(root):
     data.setup("validate")
     (batch,) = data.val_dataloader()
     assert batch.y.tolist() == [1, 1, 2, 2]
+
+
+def test_a_training_says_that_there_is_no_test(root, caplog):
+    Images(str(root)).setup("fit")
+    assert "pyg-avig test" not in caplog.text  # By default it is the validation split.
+    Images(str(root), test_split="test").setup("fit")
+    assert "there is no 'test', of which `pyg-avig test` would measure" in caplog.text
+
+
+def test_a_small_tree_is_looked_through_before_a_training(root):
+    broken = next((root / "val").rglob("*.JPEG"))
+    broken.write_bytes(b"no image")
+    data = Images(str(root))
+    data.setup("test")  # What is only measured is read once anyway.
+    with pytest.raises(InputError, match=f"got 1 broken of 6: .*{broken.name}"):
+        data.setup("fit")
