@@ -157,8 +157,7 @@ def measured(
         times = seconds(shape.calls(device, dtype), device, repeats)
         for product, moved in shape.moved(dtype).items():
             row = {"shape": str(shape), "dtype": _name(dtype), "product": product}
-            row |= {"bytes": moved, "seconds": times[product], "bytes/s": per_second}
-            rows.append(row)
+            rows.append({**row, "bytes": moved, "seconds": times[product], "bytes/s": per_second})
     return rows
 
 

@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _run(name: str, launches: list[tuple[tuple[int, ...], list[Any], dict[str, Any]]]) -> bool:
+def _run(name: str, launches: Sequence[tuple[tuple[int, ...], list[Any], dict[str, Any]]]) -> bool:
     """Run a kernel, in turn on each grid with its arguments and what it is compiled for.
 
     Returns:
