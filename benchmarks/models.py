@@ -128,8 +128,7 @@ def fed(
     graphs: Any = ImageGraphs(photos, transform)
     rows = []
     for name in names:
-        model: Any = timm.create_model(name)
-        model = model.to(device, dtype, memory_format=torch.channels_last)
+        model = timm.create_model(name).to(device, dtype).to(memory_format=torch.channels_last)
         number = (warm_up + batches) * batch_size
         loader = DataLoader(
             graphs,

@@ -156,9 +156,8 @@ def measured(
     for shape in shapes:
         times = seconds(shape.calls(device, dtype), device, repeats)
         for product, moved in shape.moved(dtype).items():
-            row: dict[str, Any] = {"shape": str(shape), "dtype": _name(dtype), "product": product}
-            row |= {"bytes": moved, "seconds": times[product], "bytes/s": per_second}
-            rows.append(row)
+            row = {"shape": str(shape), "dtype": _name(dtype), "product": product}
+            rows.append({**row, "bytes": moved, "seconds": times[product], "bytes/s": per_second})
     return rows
 
 

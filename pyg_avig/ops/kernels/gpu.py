@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,6 @@ SMALL = 64
 _TILE = 128  # Channels, of one head or several, that a tile of edges holds.
 _EDGES = 16  # Edges in a tile.
 _log = logging.getLogger(__name__)
-_Launch = tuple[tuple[int, ...], list[Any], dict[str, Any]]  # Grid, arguments, sizes.
 _failed = False
 
 
@@ -46,7 +45,7 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _run(name: str, launches: list[_Launch]) -> bool:
+def _run(name: str, launches: Sequence[tuple[tuple[int, ...], list[Any], dict[str, Any]]]) -> bool:
     """Run a kernel, in turn on each grid with its arguments and what it is compiled for.
 
     Returns:
@@ -81,7 +80,7 @@ def axial_pairs(
     weights = schemas.empty_axial_pairs(a, b, scales, graphs, axes)
     if a.numel() == 0:
         return [weight.zero_() for weight in weights]
-    launches: list[_Launch] = []
+    launches = []
     for weight in weights:
         before, inner, members, _ = weight.shape
         tiles = _axial_tiles(members)
@@ -105,7 +104,7 @@ def axial_spread(
         return out
     # The axes add up in single precision at least, so half-precision numbers are rounded once.
     sums = torch.empty_like(x, dtype=schemas.weight_dtype(x)) if len(weights) > 1 else out
-    launches: list[_Launch] = []
+    launches = []
     for n, weight in enumerate(weights):
         before, inner, members, _ = weight.shape
         tiles = _axial_tiles(members)
