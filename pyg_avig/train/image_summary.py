@@ -37,12 +37,13 @@ class ImageSummary(Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw them."""
-        best = trainer.checkpoint_callback
-        known = isinstance(best, ModelCheckpoint) and best.best_model_path
-        if trainer.world_size > 1 or not known or not trainer.loggers or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        best, data = trainer.checkpoint_callback, trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(best, ModelCheckpoint) or not best.best_model_path or data is None:
             return
-        classifier: Any = load_classifier(best.best_model_path).to(pl_module.device)  # type: ignore[union-attr]
-        found = predicted_of(classifier, trainer.datamodule.val_dataloader())  # type: ignore[attr-defined]
+        if trainer.world_size > 1 or not trainer.loggers or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        classifier: Any = load_classifier(best.best_model_path).to(pl_module.device)
+        found = predicted_of(classifier, data.val_dataloader())
         hparams, folder = classifier.hparams, str(trainer.log_dir)
         right = int((found.label == found.predicted).sum())
         print(f"\nbest checkpoint on validation: {right} of {len(found.label)} right")
