@@ -200,12 +200,16 @@ class _AxialLayout:
     def __init__(self, axes: list[_Axis], graphs: int) -> None:
         self.axes = axes
         self.graphs = graphs
-        self.small = all(axis.members <= SMALL for axis in axes)
         self.sizes = [
             size
             for axis in axes
             for size in (axis.before // graphs, axis.members, axis.rest * axis.heads)
         ]
+
+    @property
+    def small(self) -> bool:
+        """Whether our kernels are the faster; not asked in a program, which takes other sizes."""
+        return all(axis.members <= SMALL for axis in self.axes)
 
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
         if self.small and kernels.serves(a):
@@ -334,6 +338,8 @@ def _axes_with_edges(graph: AxialGraph) -> list[int]:
 def _class_mask(members: int, stride: int, loops: bool, device: torch.device) -> Tensor:
     """Which members of a class a member receives from, (M, M)."""
     node = torch.arange(members, device=device)
-    hop = (node.view(-1, 1) - node) % members
-    edges = hop % stride == 0
-    return edges if loops else edges & (hop > 0)
+    hop = node.view(-1, 1) - node
+    # Without the remainder where each leads to each: ONNX has none by a size that is dynamic.
+    every = torch.ones_like(hop, dtype=torch.bool)
+    edges = every if stride == 1 else hop % members % stride == 0
+    return edges if loops else edges & (hop != 0)

@@ -22,7 +22,7 @@ def say_if_slow(trainer: pl.Trainer) -> None:
     on_cpu = trainer.strategy.root_device.type == "cpu"
     if on_cpu and str(trainer.precision).startswith("bf16") and not has_bfloat16():
         _log.warning(
-            "precision %s: this processor has no bfloat16, and PyTorch emulates it, several times "
-            "slower than single precision; --trainer.precision=32-true is fast",
+            "precision %s: this processor has no bfloat16, and PyTorch emulates it slowly; "
+            "--trainer.precision=32-true is faster",
             trainer.precision,
         )
