@@ -188,7 +188,7 @@ def export_checkpoint(
             :func:`~pyg_avig.train.export_int8.export_int8`.
         calibration: A config of ``pyg-avig fit`` whose data calibrate them; by default the
             ``config.yaml`` of the checkpoint's run.
-        dynamic_size: Let a program take images of any size; see
+        dynamic_size: Let an ``*.onnx`` take images of any size; see
             :func:`~pyg_avig.train.export_program.export_classifier`.
 
     Returns:
@@ -260,8 +260,11 @@ def _check_options(
         raise InputError("expected either --quantize or --dynamic_size (got both)")
     if calibration and not quantize:
         raise InputError("expected --quantize int8, for --calibration")
-    if dynamic_size and form not in _PROGRAMS:
-        raise InputError(f"expected out as *.onnx or *.pt2, for --dynamic_size (got a {form})")
+    if dynamic_size and form != ".onnx":
+        raise InputError(
+            f"expected out as *.onnx, for --dynamic_size (got a {form}; torch.export would hold on "
+            "to batches of two images or more)"
+        )
 
 
 def _config_of(checkpoint: str | Path) -> str:

@@ -457,6 +457,6 @@ def _export_arguments(args: list[str]) -> dict[str, Any]:
     parser.add_argument(
         "--dynamic_size",
         action="store_true",
-        help="A program, *.onnx or *.pt2, that takes images of any size: multiples of 32, from 64.",
+        help="An *.onnx that takes images of any size: multiples of 32, from 64 on.",
     )
     return parser.parse_args(args).as_dict()

@@ -52,12 +52,13 @@ def export_classifier(
         classifier: The classifier, in evaluation mode.
         half: Compute in bfloat16, between images and logits in single precision; for ``*.pt2``.
             Similarities and weights are of single precision all the same.
-        dynamic_size: Let H and W be dynamic too: multiples of 32, from 64 on, to which the lattices
-            of an AttentionViG fit.
+        dynamic_size: Let H and W be dynamic too, in an ``*.onnx``: multiples of 32, from 64 on, to
+            which the lattices of an AttentionViG fit. (torch.export guards such a program against
+            single images.)
 
     Raises:
-        InputError: If H and W are to be dynamic and the model is no AttentionViG on lattices; and
-            as :func:`write_program`.
+        InputError: If H and W are to be dynamic and ``out`` is no ``*.onnx`` or the model no
+            AttentionViG on lattices; and as :func:`write_program`.
     """
     channels, *size = classifier.hparams["data_config"]["input_size"]
     model = copy.deepcopy(classifier.model)
@@ -84,7 +85,9 @@ def export_classifier(
 
 
 def _check_on_lattices(out: str | Path, model: nn.Module) -> None:
-    """Refuse a model whose graph cannot follow the size of the images in a program."""
+    """Refuse a program or a model whose graph cannot follow the size of the images."""
+    if Path(out).suffix != ".onnx":
+        raise InputError(f"expected out as *.onnx, for images of any size (got {str(out)!r})")
     graphs = [block.graph for block in model.modules() if isinstance(block, ImageGrapher)]
     if not isinstance(model, AttentionViG) or not all(isinstance(g, AxialEdges) for g in graphs):
         raise InputError(

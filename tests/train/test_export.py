@@ -43,7 +43,7 @@ def test_exporting_says_what_it_wrote_and_others_may_read_it(checkpoint, tmp_pat
         (["a.pt2", "--quantize=int8"], "expected out as *.onnx, for --quantize (got a .pt2)"),
         (["a.onnx", "--quantize=int8", "--dynamic_size"], "expected either"),
         (["a.onnx", "--calibration=config.yaml"], "expected --quantize int8, for --calibration"),
-        (["a/", "--dynamic_size"], "expected out as *.onnx or *.pt2, for --dynamic_size"),
+        (["a.pt2", "--dynamic_size"], "expected out as *.onnx, for --dynamic_size (got a .pt2"),
     ],
 )
 def test_options_of_other_forms_are_refused(words, message, capsys):
