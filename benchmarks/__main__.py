@@ -1,7 +1,7 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
-NAME is ops, layer, roofline, growth, models, loader, sag_vit, seeds, accuracy, dense, attention,
-small_graphs or large_graphs; `tables` writes what they measured into the pages.
+NAME is ops, layer, roofline, growth, models, loader, serving, sag_vit, seeds, accuracy,
+dense, attention, small_graphs or large_graphs; `tables` writes what they measured into the pages.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from benchmarks import ops as ops_module
 from benchmarks import roofline as roofline_module
 from benchmarks import sag_vit as sag_vit_module
 from benchmarks import seeds as seeds_module
+from benchmarks import serving as serving_module
 from benchmarks import small_graphs as small_graphs_module
 from benchmarks import tables as tables_module
 from benchmarks import trainings as trainings_module
@@ -157,6 +158,23 @@ def loader(repeats: int = 15, batch_size: int = 32) -> None:
     rows = loader_module.loader(repeats, batch_size)
     print("\n" + "\n".join(loader_module.report(rows)))
     print(f"\nwritten: {save('loader', where, rows)}")
+
+
+def serving(
+    checkpoints: list[str], repeats: int = 15, batch_size: int = 64, threads: int = 1
+) -> None:
+    """Accuracy, size and speed of classifiers in each form of export.
+
+    Args:
+        checkpoints: Checkpoints in the folders of their runs.
+        repeats: Calls of each form; the median counts.
+        batch_size: Images in a call.
+        threads: CPU threads.
+    """
+    where = _begin("cpu", threads)
+    rows = [row for c in checkpoints for row in serving_module.serving(c, repeats, batch_size)]
+    print("\n".join(["", caption(where), "", *serving_module.report(rows)]))
+    print(f"\nwritten: {save('serving-cpu', where, rows)}")
 
 
 def sag_vit(
@@ -360,6 +378,7 @@ def main(args: list[str] | None = None) -> None:
         "growth": growth,
         "models": models,
         "loader": loader,
+        "serving": serving,
         "sag_vit": sag_vit,
         "seeds": seeds,
         "accuracy": accuracy,

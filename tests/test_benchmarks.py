@@ -20,6 +20,7 @@ from benchmarks import (
     roofline,
     sag_vit,
     seeds,
+    serving,
     small_graphs,
     timing,
     trainings,
@@ -28,6 +29,8 @@ from benchmarks.__main__ import main
 from pyg_avig import AxialGraph, CrossAttnConv
 from pyg_avig.ops import cross_attention, kernels
 from pyg_avig.ops.kernels.build import instruction_sets, instructions, library
+from pyg_avig.train import export_int8
+from pyg_avig.train.cli import CLI
 
 CPU = torch.device("cpu")
 
@@ -502,3 +505,21 @@ def test_small_graphs_table():
     table = small_graphs.report(rows)
     assert len(table) == 2 + len(names)
     assert table[0] == "| layer | KarateClub | seconds a run |"
+
+
+@pytest.mark.slow
+def test_each_form_of_export_is_tried_on_the_tests(tmp_path, monkeypatch):
+    run = CLI(["fit", *options(tmp_path)])
+    checkpoint = f"{run.trainer.log_dir}/checkpoints/best.ckpt"
+    forms = ("model.safetensors", "model.safetensors, bf16", "model.onnx, int8")
+    monkeypatch.setattr(serving, "FORMS", {form: serving.FORMS[form] for form in forms})
+    monkeypatch.setattr(export_int8, "LOSS", 1.0)
+    rows = serving.serving(checkpoint, repeats=1, batch_size=20)
+    assert [(row["data"], row["form"], row["images"]) for row in rows] == [
+        ("Digits", form, 16) for form in forms
+    ]
+    sizes = {row["form"]: row["bytes"] for row in rows}
+    assert sizes["model.safetensors, bf16"] < 0.7 * sizes["model.safetensors"]
+    table = serving.report(rows)
+    assert len(table) == 2 + len(forms)
+    assert table[2].endswith("| 1.00 |")

@@ -67,6 +67,6 @@ def _fields() -> list[str]:
 
 _OPTIONS = {
     "predict": ("--top", "--format", "--batch_size", "--out", "--config", "--split", "--threshold"),
-    "export": (),
+    "export": ("--precision", "--quantize", "--calibration", "--dynamic_size"),
     "explore": ("--out",),
 }

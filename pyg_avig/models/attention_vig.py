@@ -35,6 +35,7 @@ from pyg_avig.models.layers import (
     dtype_of,
 )
 from pyg_avig.nn import Grapher
+from pyg_avig.nn.folding import activated_in_place
 from pyg_avig.nn.norm_gelu import in_sequence
 
 __all__ = ["AttentionViG"]
@@ -236,7 +237,8 @@ class AttentionViG(nn.Module):
     def fuse(self) -> AttentionViG:
         """Merge BatchNorms and the two classifiers, in place, for inference only.
 
-        What cannot be merged without changing an output stays as it is.
+        Activations then write over what the maps before them give. What cannot be merged without
+        changing an output stays as it is.
 
         Raises:
             InputError: If the model is in training mode.
@@ -248,6 +250,9 @@ class AttentionViG(nn.Module):
             for name, child in module.named_children():
                 if isinstance(child, (ConvNorm, Grapher, Head)):
                     setattr(module, name, child.fuse())
+        for module in list(self.modules()):
+            for name, child in module.named_children():
+                setattr(module, name, activated_in_place(child))
         return self
 
     def forward_intermediates(

@@ -80,7 +80,7 @@ class DenseBackbone(nn.Module):
         self.indices = [len(found) - 1 - found[::-1].index(stride) for stride in STRIDES]
         self.channels = [info.channels()[i] for i in self.indices]
         self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
-        self.size_divisible = _size_divisible(self.body)
+        self.size_divisible = size_divisible(self.body)
         self.freeze_norm = freeze_norm
 
     def train(self, mode: bool = True) -> DenseBackbone:
@@ -110,7 +110,7 @@ class DenseBackbone(nn.Module):
         return [x.movedim(-1, 1) for x in features] if self.channels_last else features
 
 
-def _size_divisible(body: nn.Module) -> int:
+def size_divisible(body: nn.Module) -> int:
     """What the sides of an image must be multiples of."""
     divisor = STRIDES[-1]
     for model in body.modules():

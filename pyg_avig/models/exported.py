@@ -70,13 +70,13 @@ def vig_for(facts: dict[str, Any], model_args: dict[str, Any] | None) -> ViG:
 
 
 def read_export(
-    path: str | Path, needed: Collection[str] = NEEDED
+    path: str | Path, needed: Collection[str] | None = NEEDED
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of an exported model, and what is said of it.
 
     Args:
         path: The file, or an exported folder, here or at an address that fsspec knows.
-        needed: What must be said: ``NEEDED`` or ``NEEDED_OF_GRAPHS``.
+        needed: What must be said: ``NEEDED`` or ``NEEDED_OF_GRAPHS``; ``None`` gives all that is.
 
     Raises:
         InputError: If the file is missing, broken, or of something else.
@@ -136,6 +136,16 @@ def _description(path: str | Path, file: Any, needed: Collection[str] | None) ->
         description = json.loads((file.metadata() or {}).get("pyg_avig", "null"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: expected an exported model ({error})") from None
-    if not isinstance(description, dict) or not description.keys() >= {*(needed or ())}:
-        raise InputError(f"{path}: expected a file that `pyg-avig export` wrote (got another)")
-    return description if needed is None else {key: description[key] for key in needed}
+    if not isinstance(description, dict):
+        raise InputError(f"{path}: {NO_EXPORT}")
+    return description if needed is None else only(description, needed, f"{path}: {NO_EXPORT}")
+
+
+def only(said: dict[str, Any], needed: Collection[str], otherwise: str) -> dict[str, Any]:
+    """What is needed of what is said of a model; an InputError with this text if it is not all."""
+    if not said.keys() >= set(needed):
+        raise InputError(otherwise)
+    return {key: said[key] for key in needed}
+
+
+NO_EXPORT = "expected a file that `pyg-avig export` wrote (got another)"

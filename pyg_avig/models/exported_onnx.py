@@ -14,6 +14,7 @@ from torch_geometric.data import Batch, Data
 from pyg_avig.errors import InputError, of_extra
 from pyg_avig.files import local_file
 from pyg_avig.graphs.adjacency import to_edge_list
+from pyg_avig.models.exported import only
 
 
 class OnnxModel:
@@ -55,11 +56,22 @@ class OnnxModel:
             said = json.loads(session.get_modelmeta().custom_metadata_map.get("pyg_avig", "null"))
         except json.JSONDecodeError:
             said = None
-        if not isinstance(said, dict) or not said.keys() >= {*(needed or ())}:
-            raise InputError(
-                f"{path}: expected an ONNX file that `pyg-avig export` wrote (got another)"
-            )
+        if not isinstance(said, dict):
+            raise InputError(self._of_another)
         self.description: dict[str, Any] = said
+        self.said(needed or ())
+
+    def said(self, needed: Collection[str]) -> dict[str, Any]:
+        """What is needed of the description.
+
+        Raises:
+            InputError: If that is not all there.
+        """
+        return only(self.description, needed, self._of_another)
+
+    @property
+    def _of_another(self) -> str:
+        return f"{self.path}: expected an ONNX file that `pyg-avig export` wrote (got another)"
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The output for these inputs, in the order of ``inputs``.

@@ -15,7 +15,13 @@ from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.graphs.constructors import positive
 from pyg_avig.graphs.lattice import grid_to_nodes, nodes_to_grid
 from pyg_avig.nn.cross_attn_conv import CrossAttnConv
-from pyg_avig.nn.folding import fold_norm, fold_norms, is_plain
+from pyg_avig.nn.folding import (
+    activated_in_place,
+    fold_norm,
+    fold_norms,
+    in_place,
+    is_plain,
+)
 from pyg_avig.nn.norm_gelu import in_sequence, norm_act
 
 
@@ -152,6 +158,8 @@ class Grapher(nn.Module):
     def fuse(self) -> Grapher:
         """Merge each BatchNorm into the linear map before it, in place, for evaluation.
 
+        Activations then write over what these maps give.
+
         One stays where something lies between the two (``residual`` or ``act`` of the layer, a
         layer of another kind, a hook): no output changes.
         """
@@ -165,7 +173,8 @@ class Grapher(nn.Module):
                 self.conv = copy.copy(conv)  # Another Grapher may share the layer.
                 self.conv._modules = {**conv._modules, "lin_update": update}
                 self.norm = nn.Identity().eval()
-        self.ffn = fold_norms(self.ffn)
+                self.act = in_place(self.act)
+        self.ffn = activated_in_place(fold_norms(self.ffn))
         return self
 
 

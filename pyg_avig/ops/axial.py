@@ -201,7 +201,6 @@ class _AxialLayout:
     def __init__(self, axes: list[_Axis], graphs: int) -> None:
         self.axes = axes
         self.graphs = graphs
-        self.members = max(axis.members for axis in axes)
         self.sizes = [
             size
             for axis in axes
@@ -212,7 +211,9 @@ class _AxialLayout:
         return x.device.type == "cpu" or self._in_kernels(x)
 
     def _in_kernels(self, x: Tensor) -> bool:
-        return self.members <= SMALL.get(x.device.type, 0) and kernels.serves(x)
+        """Whether ours are the faster; not asked in a program, which takes other sizes."""
+        members = max(axis.members for axis in self.axes)
+        return members <= SMALL.get(x.device.type, 0) and kernels.serves(x)
 
     def pairs(self, a: Tensor, b: Tensor) -> list[Tensor]:
         if self._in_kernels(a):
@@ -341,6 +342,8 @@ def _axes_with_edges(graph: AxialGraph) -> list[int]:
 def _class_mask(members: int, stride: int, loops: bool, device: torch.device) -> Tensor:
     """Which members of a class a member receives from, (M, M)."""
     node = torch.arange(members, device=device)
-    hop = (node.view(-1, 1) - node) % members
-    edges = hop % stride == 0
-    return edges if loops else edges & (hop > 0)
+    hop = node.view(-1, 1) - node
+    # Without the remainder where each leads to each: ONNX has none by a size that is dynamic.
+    every = torch.ones_like(hop, dtype=torch.bool)
+    edges = every if stride == 1 else hop % members % stride == 0
+    return edges if loops else edges & (hop != 0)

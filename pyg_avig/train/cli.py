@@ -28,18 +28,20 @@ from pyg_avig.commands.configs import config_file, with_config_files
 from pyg_avig.data.loading.image_trees import images_among
 from pyg_avig.errors import InputError
 from pyg_avig.files import place, remove_partial
-from pyg_avig.models.exported import is_export
 from pyg_avig.models.exported_onnx import OnnxModel
 from pyg_avig.train.checkpoint import (
     AtomicCheckpointIO,
     export_checkpoint,
+    graph_task_of,
+    load_classifier,
     load_graph_task,
-    load_onnx_graph_task,
     load_weights,
     read_checkpoint,
+    read_trained,
 )
 from pyg_avig.train.explore import explore_images
-from pyg_avig.train.export import NEEDED_OF_GRAPHS, read_description
+from pyg_avig.train.export import NEEDED_OF_GRAPHS
+from pyg_avig.train.image_classifier import ImageClassifier
 from pyg_avig.train.interruption import CarryOn, LastCheckpoint, Stopped
 from pyg_avig.train.parser_errors import reason_of
 from pyg_avig.train.predict import predict_images
@@ -457,7 +459,10 @@ def _run(args: list[str] | None) -> int:
     elif words[:1] == ["explore"]:
         status = explore_images(**explore_arguments(words[1:]))
     elif words[:1] == ["export"]:
-        for path in export_checkpoint(**export_arguments(words[1:])):
+        options = export_arguments(words[1:])
+        if options["calibration"] is not None:
+            options["calibration"] = config_file(options["calibration"])
+        for path in export_checkpoint(**options):
             system, name = place(path)
             print(f"{path} ({system.size(name) / 1000:,.0f} kB)")
     else:
@@ -518,7 +523,7 @@ def predict(
         raise InputError(f"{checkpoint}: expected a classifier of images, for --top and --format")
     if of_graphs:
         config = None if config is None else config_file(config)
-        return _predict_graphs(checkpoint, images, out, config, split)
+        return _predict_graphs(checkpoint, content, images, out, config, split)
     if config is not None or split is not None:
         raise InputError(f"{checkpoint}: expected a GraphTask, for --config and --split")
     if not images:
@@ -526,14 +531,17 @@ def predict(
     files, errors = images_among(images)
     for error in errors:
         print(error, file=sys.stderr)
-    if "annotation" not in said:
+    if isinstance(content, OnnxModel) or "annotation" not in said:
         if out is not None:
             raise InputError(
                 f"{checkpoint}: expected a detector or segmenter, to write into {out} (a "
                 "classifier's labels are printed; leave out --out)"
             )
         top = 1 if top is None else top
-        status = predict_images(checkpoint, files, batch_size, top, format or "tsv")
+        model: ImageClassifier | OnnxModel = (
+            content if isinstance(content, OnnxModel) else load_classifier(checkpoint, content)
+        )
+        status = predict_images(model, files, batch_size, top, format or "tsv")
         return 1 if errors else status
     if out is None:
         raise InputError(f"{checkpoint}: expected a folder to write to: add --out FOLDER")
@@ -541,8 +549,8 @@ def predict(
     return 1 if errors else status
 
 
-def _looked_into(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The content of a checkpoint, and what is said of it or of an exported model."""
+def _looked_into(path: str) -> tuple[dict[str, Any] | OnnxModel, dict[str, Any]]:
+    """A checkpoint, an export or a program, read once; and what is said of its model."""
     suffix = Path(path).suffix
     if suffix == ".pt2":
         raise InputError(
@@ -550,22 +558,28 @@ def _looked_into(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
             "program for torch.export.load, whose reading can run code of the file)"
         )
     if suffix == ".onnx":
-        return {}, OnnxModel(path).description
-    if is_export(path):
-        return {}, read_description(path, None)
-    content = read_checkpoint(path, ())
+        program = OnnxModel(path)
+        return program, program.description
+    content = read_trained(path)
     return content, content["hyper_parameters"]
 
 
 def _predict_graphs(
-    checkpoint: str, files: list[str], out: str | None, config: str | None, split: str | None
+    checkpoint: str,
+    content: dict[str, Any] | OnnxModel,
+    files: list[str],
+    out: str | None,
+    config: str | None,
+    split: str | None,
 ) -> int:
     if out is None:
         raise InputError(f"{checkpoint}: expected a file to write to: add --out FILE.csv")
     if bool(files) == (config is not None):
         raise InputError("expected graph files, or a data set by --config (got both or neither)")
-    of_program = Path(checkpoint).suffix == ".onnx"
-    task = load_onnx_graph_task(checkpoint) if of_program else load_graph_task(checkpoint)
+    if isinstance(content, OnnxModel):
+        task = graph_task_of(content)
+    else:
+        task = load_graph_task(checkpoint, content)
     if config is None:
         if split is not None:
             raise InputError(f"expected --config, for the split {split!r} of its data")

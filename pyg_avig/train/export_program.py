@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -21,38 +22,90 @@ from torch_geometric.data import Batch, Data
 
 from pyg_avig.errors import InputError, of_extra
 from pyg_avig.files import written_whole
+from pyg_avig.graphs import AxialEdges
+from pyg_avig.models.attention_vig import AttentionViG
+from pyg_avig.models.dense_backbone import size_divisible
 from pyg_avig.models.exported import vig_for
 from pyg_avig.models.exported_onnx import OnnxModel
+from pyg_avig.models.layers import ImageGrapher
 from pyg_avig.models.vig import ViG
-from pyg_avig.train.export import NEEDED, check_alike
+from pyg_avig.train.export import HALF_TOLERANCE, NEEDED, TOLERANCE, check_alike
 from pyg_avig.train.graph_task import GraphTask
 from pyg_avig.train.image_classifier import ImageClassifier
 
 OPSET = 18
 
 
-def export_classifier(out: str | Path, classifier: ImageClassifier) -> None:
+def export_classifier(
+    out: str | Path,
+    classifier: ImageClassifier,
+    half: bool = False,
+    dynamic_size: bool = False,
+) -> None:
     """Write a classifier as a program from images (B, C, H, W) to logits (B, classes).
 
-    The batch is dynamic; C, H and W are those of the training.
+    The batch is dynamic; C, H and W are those of the training. BatchNorms are folded into the maps
+    before them where the model can (``fuse``).
 
     Args:
         out: ``*.pt2`` or ``*.onnx``, here or at an address that fsspec knows.
         classifier: The classifier, in evaluation mode.
+        half: Compute in bfloat16, between images and logits in single precision; for ``*.pt2``.
+            Similarities and weights are of single precision all the same.
+        dynamic_size: Let H and W be dynamic too, in an ``*.onnx``: multiples of 32, from 64 on, to
+            which the lattices of an AttentionViG fit. (torch.export guards such a program against
+            single images.)
 
     Raises:
-        InputError: As :func:`write_program`.
+        InputError: If H and W are to be dynamic and ``out`` is no ``*.onnx`` or the model no
+            AttentionViG on lattices; and as :func:`write_program`.
     """
-    size = classifier.hparams["data_config"]["input_size"]
+    channels, *size = classifier.hparams["data_config"]["input_size"]
+    model = copy.deepcopy(classifier.model)
+    if isinstance(model, AttentionViG):
+        model.fuse()
+    dynamic, sizes = {0: Dim("batch", min=1)}, [size] * 3
+    if dynamic_size:
+        _check_on_lattices(out, model)
+        step = size_divisible(model)
+        dynamic |= {axis: step * Dim(name, min=2) for axis, name in ((2, "rows"), (3, "columns"))}
+        sizes = [(step * rows, step * columns) for rows, columns in ((4, 3), (2, 2), (3, 5))]
+    batches = zip((2, 1, 5), sizes, strict=True)
     write_program(
         out,
-        classifier.model,
+        _InHalf(model).eval() if half else model,
         ["images"],
-        ({0: Dim("batch", min=1)},),
-        [(torch.rand(number, *size),) for number in (2, 1, 5)],
+        (dynamic,),
+        [(torch.rand(number, channels, *hw),) for number, hw in batches],
         {key: classifier.hparams[key] for key in NEEDED},
         "logits",
+        like=classifier.model,
+        tolerance=HALF_TOLERANCE if half else TOLERANCE,
     )
+
+
+def _check_on_lattices(out: str | Path, model: nn.Module) -> None:
+    """Refuse a program or a model whose graph cannot follow the size of the images."""
+    if Path(out).suffix != ".onnx":
+        raise InputError(f"expected out as *.onnx, for images of any size (got {str(out)!r})")
+    graphs = [block.graph for block in model.modules() if isinstance(block, ImageGrapher)]
+    if not isinstance(model, AttentionViG) or not all(isinstance(g, AxialEdges) for g in graphs):
+        raise InputError(
+            f"{out}: expected an AttentionViG on axial graphs, for images of any size (got another "
+            "model)"
+        )
+
+
+class _InHalf(nn.Module):
+    """A model in bfloat16, between inputs and outputs in single precision."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model.to(torch.bfloat16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The model's outputs."""
+        return self.model(x.to(torch.bfloat16)).float()
 
 
 def export_graph_task(out: str | Path, task: GraphTask) -> None:
@@ -139,6 +192,8 @@ def write_program(
     examples: Sequence[tuple[Any, ...]],
     description: dict[str, Any],
     output: str,
+    like: nn.Module | None = None,
+    tolerance: float = TOLERANCE,
 ) -> None:
     """Write a model as a program, after a look at what the program gives.
 
@@ -151,6 +206,8 @@ def write_program(
         description: What is said of the model, as in an exported ``*.safetensors``. In a ``.pt2``
             it is the extra file ``pyg_avig.json``, in an ``.onnx`` the metadata ``pyg_avig``.
         output: The name of the result.
+        like: What gives the results that the program is held to; by default the model.
+        tolerance: How far they may differ; see :func:`check_alike`.
 
     Raises:
         InputError: If a package is not installed, the model has operations that such a program
@@ -163,7 +220,7 @@ def write_program(
             of_extra(module, "onnx")
     said = json.dumps(description)
     with torch.no_grad():
-        expected = [model(*example) for example in examples]
+        expected = [(like or model)(*example) for example in examples]
         with _told(out):
             program = torch.export.export(model, examples[0], dynamic_shapes=dynamic)
         with TemporaryDirectory() as folder:
@@ -181,7 +238,7 @@ def write_program(
                     run = torch.export.load(path).module()
                 found = [run(*example) for example in examples]
             for ours, theirs in zip(expected, found, strict=True):
-                check_alike(theirs, ours, _RUNS[suffix])
+                check_alike(theirs, ours, _RUNS[suffix], tolerance)
             with written_whole(out) as partial:
                 shutil.copyfile(path, partial)
 

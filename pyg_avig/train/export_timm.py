@@ -23,7 +23,10 @@ FILES = ("config.json", "README.md", WEIGHTS)
 
 
 def write_timm_folder(
-    out: str | Path, classifier: ImageClassifier, run: dict[str, Any]
+    out: str | Path,
+    classifier: ImageClassifier,
+    run: dict[str, Any],
+    dtype: torch.dtype | None = None,
 ) -> list[str]:
     """Write a folder that ``timm.create_model("local-dir:OUT", pretrained=True)`` loads.
 
@@ -36,6 +39,7 @@ def write_timm_folder(
         out: The folder, here or at an address that fsspec knows; it is made.
         classifier: The classifier, in evaluation mode.
         run: What is known of its training; see :func:`pyg_avig.train.model_card.facts_of_run`.
+        dtype: That of the weights in the file, which must hold them exactly; by default their own.
 
     Returns:
         The files that were written.
@@ -62,7 +66,7 @@ def write_timm_folder(
                 f"expected arguments of the model that config.json can hold ({error})"
             ) from None
         Path(local, "README.md").write_text(model_card(classifier, run), encoding="utf-8")
-        write_export(f"{local}/{WEIGHTS}", model.state_dict(), description)
+        write_export(f"{local}/{WEIGHTS}", model.state_dict(), description, dtype)
         try:
             loaded: Any = timm.create_model(f"local-dir:{local}", pretrained=True).eval()
         except (KeyError, RuntimeError, TypeError) as error:

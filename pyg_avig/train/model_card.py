@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
+from fsspec.implementations.local import LocalFileSystem
 from huggingface_hub import EvalResult, ModelCardData
 
 from pyg_avig.files import place
@@ -101,12 +102,12 @@ def facts_of_run(checkpoint: str | Path, content: dict[str, Any]) -> dict[str, A
         validation in this epoch by name, or the score that the checkpoint was kept for.
     """
     epoch = content.get("epoch")
-    system, name = place(checkpoint)
-    folder = PurePosixPath(name).parent.parent
+    system, name = place(run_config(checkpoint))
+    folder = PurePosixPath(name).parent
     config: Any = None
     metrics: dict[str, float] = {}
     try:
-        with system.open(str(folder / "config.yaml"), "r") as file:
+        with system.open(name, "r") as file:
             config = yaml.safe_load(file)
         with system.open(str(folder / "metrics.csv"), "r") as file:
             rows = [row for row in csv.DictReader(file) if row.get("epoch") == str(epoch)]
@@ -120,6 +121,13 @@ def facts_of_run(checkpoint: str | Path, content: dict[str, Any]) -> dict[str, A
             metrics[monitor] = float(score)
     known = isinstance(config, dict)
     return {"epoch": epoch, "config": config if known else None, "metrics": metrics}
+
+
+def run_config(checkpoint: str | Path) -> str:
+    """Where `pyg-avig fit` puts the config of the run that a checkpoint is of: a folder above."""
+    system, name = place(checkpoint)
+    config = str(PurePosixPath(name).parent.parent / "config.yaml")
+    return config if isinstance(system, LocalFileSystem) else system.unstrip_protocol(config)
 
 
 def _table(metrics: dict[str, float], epoch: int | None) -> str:

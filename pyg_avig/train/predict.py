@@ -6,14 +6,13 @@ import csv
 import json
 import os
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from io import TextIOWrapper
 from itertools import islice
-from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -25,12 +24,13 @@ from pyg_avig.data.loading.image_files import read_image
 from pyg_avig.data.loading.image_graphs import eval_transform
 from pyg_avig.errors import InputError
 from pyg_avig.models.exported_onnx import OnnxModel
-from pyg_avig.train.checkpoint import load_classifier
 from pyg_avig.train.export import NEEDED
+from pyg_avig.train.image_classifier import ImageClassifier
+from pyg_avig.train.rate import say_rate
 
 
 def predict_images(
-    checkpoint: str,
+    classifier: ImageClassifier | OnnxModel,
     images: Sequence[str],
     batch_size: int = 64,
     top: int = 1,
@@ -44,8 +44,7 @@ def predict_images(
     is if that is a terminal and the lines go elsewhere.
 
     Args:
-        checkpoint: A checkpoint of `pyg-avig fit`, an exported ``*.safetensors``, ``*.onnx``
-            or folder; a path or address.
+        classifier: The classifier, or a program of one.
         images: Image files, of any size.
         batch_size: Images that go through the model at a time.
         top: The number of classes of each image, the most likely first; all if there are fewer.
@@ -57,7 +56,7 @@ def predict_images(
         The exit status: 0, or 1 if a file could not be read.
 
     Raises:
-        InputError: If an argument is none of these, or the checkpoint is of something else.
+        InputError: If an argument is none of these, or the program is of something else.
     """
     if batch_size < 1 or top < 1:
         raise InputError(f"batch_size and top must be at least 1 (got {batch_size} and {top})")
@@ -65,11 +64,12 @@ def predict_images(
         raise InputError(f"format must be one of {', '.join(FORMS)} (got {form!r})")
     if isinstance(sys.stdout, TextIOWrapper):  # File names are bytes, whatever they are written in.
         sys.stdout.reconfigure(errors="surrogateescape")
-    said, logits = _loaded(checkpoint)
+    said: Any
+    said = classifier.said(NEEDED) if isinstance(classifier, OnnxModel) else classifier.hparams
     data_config, classes = said["data_config"], list(map(str, said["classes"]))
     transform, channels = eval_transform(data_config), data_config["input_size"][0]
     top = min(top, len(classes))
-    done, start = 0, time.perf_counter()
+    done, start = 0, perf_counter()
     write = FORMS[form](top)
     decoded = _decoded(images, lambda path: transform(read_image(path, channels)), 2 * batch_size)
     with closing(decoded), _bar(len(images)) as shown:
@@ -82,16 +82,13 @@ def predict_images(
             if not readable:
                 continue
             stacked = torch.stack([image for _, image in readable])
-            best = _probabilities(logits, stacked).topk(top)
+            best = _probabilities(classifier, stacked).topk(top)
             for (path, _), values, places in zip(readable, *map(Tensor.tolist, best), strict=True):
                 named = [classes[place] for place in places]
                 write(path, list(zip(named, values, strict=True)))
             done += len(readable)
     write(None, [])
-    seconds = time.perf_counter() - start
-    print(
-        f"{done} images in {seconds:.1f} s, {done / seconds:.1f} images a second", file=sys.stderr
-    )
+    say_rate(done, "images", start)
     return 0 if done == len(images) else 1
 
 
@@ -175,15 +172,6 @@ def _result(path: str, image: Future[Tensor]) -> tuple[str, Tensor | InputError]
         return path, image.result()
     except InputError as error:
         return path, error
-
-
-def _loaded(path: str) -> tuple[dict[str, Any], Callable[[Tensor], Tensor]]:
-    """What is said of a classifier, and the classifier: images (B, C, H, W) to logits."""
-    if Path(path).suffix == ".onnx":
-        model = OnnxModel(path, NEEDED)
-        return model.description, model
-    classifier = load_classifier(path)
-    return dict(classifier.hparams), classifier
 
 
 @torch.inference_mode()

@@ -6,13 +6,11 @@ import csv
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
@@ -20,8 +18,10 @@ from pyg_avig.data.loading.graph_data import GraphData
 from pyg_avig.data.loading.saved_graphs import read_graphs
 from pyg_avig.data.loading.splits import SPLITS
 from pyg_avig.errors import InputError
-from pyg_avig.files import local_file, written_whole
+from pyg_avig.files import written_whole
+from pyg_avig.train.config_data import data_of
 from pyg_avig.train.graph_task import GraphTask
+from pyg_avig.train.rate import say_rate
 from pyg_avig.train.recipe import raised
 
 Columns = dict[str, np.ndarray]
@@ -35,7 +35,7 @@ def predict_files(task: GraphTask, files: Sequence[str], out: str | Path) -> int
     ``target`` of ``edge_label_index``; then for classes ``class`` and ``probability_NAME`` of each,
     for several labels ``probability_NAME``, for numbers ``value_N`` in the unit of the targets. A
     file that cannot be read, or whose graphs are not as the model takes them, is named on standard
-    error, and the others are still done.
+    error, and the others are still done; at the end the predictions a second are printed there.
 
     Args:
         task: The task.
@@ -50,7 +50,7 @@ def predict_files(task: GraphTask, files: Sequence[str], out: str | Path) -> int
     """
     write = _writer(out)
     tables: list[Columns] = []
-    failed = 0
+    failed, start = 0, perf_counter()
     for path in files:
         try:
             graphs = read_graphs(path)
@@ -69,6 +69,7 @@ def predict_files(task: GraphTask, files: Sequence[str], out: str | Path) -> int
     if not tables:
         raise InputError(f"expected graphs to predict (got none in {len(files)} files)")
     write(tables)
+    _say_rate(tables, start)
     return 1 if failed else 0
 
 
@@ -92,8 +93,8 @@ def predict_data(
     if split is not None and split not in SPLITS:
         raise InputError(f"split must be one of {', '.join(SPLITS)} (got {split!r})")
     write = _writer(out)
-    data = _data_of(config)
-    theirs = task.hparams["facts"]
+    data = data_of(config, GraphData)
+    theirs, start = task.hparams["facts"], perf_counter()
     for name in SAME_IN_DATA:
         if data.facts[name] != theirs[name]:
             raise InputError(
@@ -108,27 +109,11 @@ def predict_data(
     if not tables:
         raise InputError(f"{config}: expected graphs to predict (got none in {split})")
     write(tables)
+    _say_rate(tables, start)
 
 
-def _data_of(config: str | Path) -> GraphData:
-    try:
-        with local_file(config) as file:
-            content = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{config}: expected YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
-        raise InputError(f"{config}: expected a config of `pyg-avig fit` (got one without data)")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(pl.LightningDataModule, "data")
-    try:
-        data = parser.instantiate_classes(parser.parse_object({"data": content["data"]})).data
-    except ArgumentError as error:
-        if isinstance(error.__cause__, InputError):
-            raise
-        raise InputError(f"{config}: expected data ({' '.join(str(error).split())})") from None
-    if not isinstance(data, GraphData):
-        raise InputError(f"{config}: expected data GraphData (got {type(data).__name__})")
-    return data
+def _say_rate(tables: list[Columns], start: float) -> None:
+    say_rate(sum(len(next(iter(table.values()))) for table in tables), "predictions", start)
 
 
 def _of_batches(task: GraphTask, data: GraphData, split: str) -> Iterator[tuple[Columns, Tensor]]:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from pyg_avig.files import written_whole
 from pyg_avig.train.checkpoint import load_weights
 from pyg_avig.train.dense_task import DenseTask
 from pyg_avig.train.detector import Detector
+from pyg_avig.train.rate import say_rate
 from pyg_avig.train.segmenter import Segmenter
 
 TASKS: dict[str, type[DenseTask]] = {task.annotated: task for task in (Detector, Segmenter)}
@@ -63,7 +65,8 @@ def predict_scenes(
     detector, ``results.json`` has all that is found, whatever its score, as COCO's results: an
     image's id is its name if that is a number, as COCO's are, and its path if not. Of a segmenter,
     ``labels/NAME.png`` holds for each pixel what the data's own label images hold for its class. A
-    file that cannot be read is named on standard error, and the others are still done.
+    file that cannot be read is named on standard error, and the others are still done; at the end
+    the images a second are printed there.
 
     Args:
         task: A :class:`Detector` or a :class:`Segmenter`.
@@ -86,7 +89,7 @@ def predict_scenes(
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder to write to (it is a file)")
     results: list[dict[str, Any]] = []
-    failed = 0
+    failed, start = 0, perf_counter()
     for path, name in zip(images, names, strict=True):
         try:
             picture = pil_to_tensor(read_image(path, channels=3))
@@ -108,6 +111,7 @@ def predict_scenes(
     if isinstance(task, Detector):
         with written_whole(out / "results.json") as partial:
             partial.write_text(json.dumps(results))
+    say_rate(len(images) - failed, "images", start)
     return 1 if failed else 0
 
 

@@ -23,6 +23,7 @@ from pyg_avig.data.loading.sampling import run_seed, seeded, set_seed
 from pyg_avig.errors import InputError
 from pyg_avig.nn import BetaBounds
 from pyg_avig.nn.freeze_beta import log_betas
+from pyg_avig.train.processor import say_if_slow
 
 SCHEDULES = ("cosine", "tanh", "poly", "step", "multistep", "constant", "wsd", "rsqrt")
 # When those decay that do not follow the length of the training, as shares of it by default.
@@ -185,6 +186,7 @@ class Recipe(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Take up a training where it was, with the learning rate of this run's own schedule."""
+        say_if_slow(self.trainer)
         fit_loop: Any = self.trainer.fit_loop
         if fit_loop.restarted_mid_epoch and not self.trainer.is_last_batch:
             # Lightning does so when it makes the loader, which here was before it read the state.

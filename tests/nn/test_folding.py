@@ -1,9 +1,10 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch_geometric.nn import Linear
 
-from pyg_avig.nn.folding import fold_norm, fold_norms
+from pyg_avig.nn.folding import InPlaceGELU, activated_in_place, fold_norm, fold_norms
 
 
 def learned(norm):
@@ -74,3 +75,38 @@ def test_a_sequence_is_folded_where_it_can_be():
     torch.testing.assert_close(folded(x), sequence(x))
     assert fold_norms(folded) is folded
     assert fold_norms(hooked(sequence)) is sequence
+
+
+def test_activations_write_over_what_a_map_gave():
+    sequence = nn.Sequential(nn.GELU(), nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2)).eval()
+    changed = activated_in_place(sequence)
+    assert [type(module) for module in changed] == [nn.GELU, nn.Linear, InPlaceGELU, nn.Linear]
+    x = torch.randn(5, 3)
+    before = x.clone()
+    assert torch.equal(changed(x), sequence(x))  # A gradient is asked for: nothing is lost.
+    changed(x).sum().backward()
+    found = [p.grad.clone() for p in sequence.parameters()]
+    sequence.zero_grad()
+    sequence(x).sum().backward()
+    for grad, p in zip(found, sequence.parameters(), strict=True):
+        torch.testing.assert_close(grad, p.grad)
+    seen = []
+    changed[1].register_forward_hook(lambda module, args, out: seen.append(out))
+    with torch.no_grad():
+        assert torch.equal(changed(x), sequence(x))
+        assert torch.equal(seen[0], F.gelu(sequence[1](F.gelu(x))))
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        [nn.GELU()],
+        [nn.Linear(2, 2), nn.Identity(), nn.GELU()],
+        [nn.Linear(2, 2), nn.GELU(approximate="tanh")],
+        [nn.Linear(2, 2), nn.ReLU()],
+    ],
+)
+def test_other_activations_stay(modules):
+    sequence = nn.Sequential(*modules)
+    assert activated_in_place(sequence) is sequence

@@ -1,12 +1,13 @@
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from train.runs import last_checkpoint, options
 
 from pyg_avig import InputError
 from pyg_avig.train.checkpoint import load_classifier
 from pyg_avig.train.cli import CLI, main
-from pyg_avig.train.export import check_alike, read_export
+from pyg_avig.train.export import check_alike, read_export, round_weights
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,57 @@ def test_exporting_says_what_it_wrote_and_others_may_read_it(checkpoint, tmp_pat
     assert capsys.readouterr().out == f"{path} ({path.stat().st_size / 1000:,.0f} kB)\n"
     (tmp_path / "new").touch()
     assert path.stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.onnx", "--precision=bf16"], "expected out as *.pt2, *.safetensors or a folder"),
+        (["a.pt2", "--precision=fp16"], "precision must be bf16 (got 'fp16')"),
+        (["a.onnx", "--quantize=int4"], "quantize must be int8 (got 'int4')"),
+        (["a.pt2", "--quantize=int8"], "expected out as *.onnx, for --quantize (got a .pt2)"),
+        (["a.onnx", "--quantize=int8", "--dynamic_size"], "expected either"),
+        (["a.onnx", "--calibration=config.yaml"], "expected --quantize int8, for --calibration"),
+        (["a.pt2", "--dynamic_size"], "expected out as *.onnx, for --dynamic_size (got a .pt2"),
+    ],
+)
+def test_options_of_other_forms_are_refused(words, message, capsys):
+    assert main(["export", "none.ckpt", *words]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert message in error
+
+
+def test_weights_in_bfloat16(checkpoint, tmp_path):
+    path, folder = tmp_path / "model.safetensors", tmp_path / "nano"
+    for out in (path, folder):
+        assert main(["export", checkpoint, str(out), "--precision=bf16"]) == 0
+    tensors, _ = read_export(path)
+    assert {x.dtype for x in tensors.values() if x.is_floating_point()} == {torch.bfloat16}
+    images = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        rounded, whole = (load_classifier(p)(images) for p in (path, checkpoint))
+        assert torch.equal(load_classifier(folder)(images), rounded)
+    assert not torch.equal(rounded, whole)
+    torch.testing.assert_close(rounded, whole, atol=0.1, rtol=0.1)
+
+
+def test_what_rounding_changes_too_much_is_refused():
+    layer = torch.nn.Linear(1, 1)
+    torch.nn.init.constant_(layer.weight, 257.0)  # Halfway between two numbers of bfloat16.
+    torch.nn.init.constant_(layer.bias, -256.0)
+    with pytest.raises(InputError, match="from weights in bfloat16, to 0.1 .got .* differ by 1"):
+        round_weights(layer, torch.ones(1, 1))
+
+
+def test_a_checkpoint_is_read_once(checkpoint, tmp_path, monkeypatch):
+    reads, load = [], torch.load
+    monkeypatch.setattr(
+        torch, "load", lambda *args, **kwargs: reads.append(1) or load(*args, **kwargs)
+    )
+    assert main(["export", checkpoint, f"{tmp_path}/model.safetensors"]) == 0
+    Image.linear_gradient("L").save(tmp_path / "a.png")
+    assert main(["predict", checkpoint, f"{tmp_path}/a.png"]) == 0
+    assert len(reads) == 2
 
 
 def test_exporting_needs_a_suffix_and_a_checkpoint(checkpoint, tmp_path, capsys):

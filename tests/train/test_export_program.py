@@ -92,6 +92,39 @@ def test_sag_vit_takes_any_batch(args, tmp_path):
             torch.testing.assert_close(model(images), classifier(images), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
+def test_programs_in_half_precision(checkpoint, tmp_path):
+    path = tmp_path / "model.pt2"
+    assert main(["export", checkpoint, str(path), "--precision=bf16"]) == 0
+    images, classifier = torch.randn(3, 1, 32, 32), load_classifier(checkpoint)
+    with torch.no_grad():
+        found, expected = torch.export.load(path).module()(images), classifier(images)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.slow
+def test_lattices_follow_the_size_of_images(tmp_path):
+    data = {"input_size": [1, 64, 64], "mean": [0.5], "std": [0.5], "crop_pct": 1.0}
+    args = {"channels": [8] * 4, "irb_depths": [0] * 4, "head_hidden_size": 8, "layer_scale": 1.0}
+    classifier = ImageClassifier(["a", "b"], data, model_args=args).eval()
+    export_classifier(tmp_path / "model.onnx", classifier, dynamic_size=True)
+    program = OnnxModel(tmp_path / "model.onnx")
+    for batch, *size in ((1, 64, 64), (2, 96, 160), (1, 640, 64)):
+        images = torch.randn(batch, 1, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(program(images), classifier(images), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("args", [{"name": "resnet10t"}, {"model_args": {"graph": "knn"}}])
+def test_other_models_take_one_size(args, tmp_path):
+    data = {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0}
+    classifier = ImageClassifier(["a", "b"], data, **args).eval()
+    with pytest.raises(InputError, match="expected an AttentionViG on axial graphs"):
+        export_classifier(tmp_path / "model.onnx", classifier, dynamic_size=True)
+
+
 def task_of(level="graph", task="multiclass", edge_dim=None, pos_dim=None, **args):
     facts = {
         "level": level,
@@ -158,6 +191,15 @@ def test_a_model_that_makes_its_graph_is_refused(tmp_path):
     ):
         with pytest.raises(InputError, match="expected a model on the edges at hand"):
             export_graph_task(tmp_path / "model.onnx", task_of(**args))
+
+
+def test_options_of_images_are_refused_for_graphs(tmp_path, capsys):
+    task = task_of("node")
+    content = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    torch.save(content, tmp_path / "a.ckpt")
+    words = ["export", f"{tmp_path}/a.ckpt", f"{tmp_path}/a.pt2", "--precision=bf16"]
+    assert main(words) == 2
+    assert "expected a classifier of images, for --precision" in capsys.readouterr().err
 
 
 @pytest.mark.slow

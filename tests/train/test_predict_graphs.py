@@ -82,13 +82,14 @@ def numbers(table, prefix="probability_"):
     )
 
 
-def test_classes_of_graphs_in_files(tmp_path):
+def test_classes_of_graphs_in_files(tmp_path, capsys):
     task, _ = make(tmp_path, Classes)
     files = [str(tmp_path / name) for name in ("one.pt", "two.pt")]
     torch.save(Classes()[3], files[0])
     torch.save([Classes()[5], Classes()[7]], files[1])
     status, table = predict(tmp_path, *files)
     assert status == 0
+    assert "3 predictions in" in capsys.readouterr().err
     assert [(row["file"], row["graph"]) for row in table] == [
         (files[0], "0"),
         (files[1], "0"),
@@ -230,7 +231,8 @@ def test_a_graph_that_the_model_cannot_take_is_named_and_the_others_done(
     status, table = predict(tmp_path, *files)
     assert status == 1
     assert [row["file"] for row in table] == files[2:]
-    bad, text = capsys.readouterr().err.splitlines()
+    bad, text, rate = capsys.readouterr().err.splitlines()
+    assert rate.startswith("1 predictions in ")
     assert bad.startswith(f"{files[0]}, graph 0: expected ")
     with pytest.raises(InputError, match=message):
         raise InputError(bad)

@@ -111,7 +111,9 @@ def test_unreadable_files_are_named_and_the_others_done(
     out = tmp_path / "out"
     files = [str(tmp_path / "text.png"), pictures[0]]
     assert main(["predict", segmenter_checkpoint, *files, "--out", str(out)]) == 1
-    assert "text.png: expected a readable image file" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "text.png: expected a readable image file" in error
+    assert "images a second" in error
     assert [p.name for p in out.rglob("*.png")] == ["139.png", "139.png"]
 
 

@@ -13,12 +13,11 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from pyg_avig.data.loading.lattices import collate_lattices
+from pyg_avig.data.loading.lattices import PixelsToGraph, collate_lattices
 from pyg_avig.data.loading.loaders import check_least, share_loader
 from pyg_avig.data.loading.sampling import device_share, seeded
 from pyg_avig.data.loading.streams import ImageStream
 from pyg_avig.errors import InputError
-from pyg_avig.transforms import ImageToGraph
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
@@ -56,7 +55,7 @@ class ImageGraphs(Dataset):
     def __init__(self, images: LabelledImages, transform: Any) -> None:
         self.images = images
         self.transform = transform
-        self.to_graph = ImageToGraph(patch_size=1, edges=False)
+        self.to_graph = PixelsToGraph()
 
     def __len__(self) -> int:
         return len(self.images)

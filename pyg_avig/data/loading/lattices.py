@@ -11,8 +11,24 @@ from torch.utils.data import default_collate
 from torch_geometric.data import Batch, Data
 
 from pyg_avig.graphs.cache import cache_by_size
+from pyg_avig.transforms import ImageToGraph
 
 _FIELDS = {"x", "y", "lattice_size", "patch_size"}
+
+
+class PixelsToGraph(ImageToGraph):
+    """:class:`~pyg_avig.transforms.ImageToGraph` of one node a pixel, for images nobody else holds.
+
+    The nodes are a view of the image. That puts the numbers of a pixel side by side is left to
+    :func:`collate_lattices`, which copies anyway.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(patch_size=1, edges=False)
+
+    def _nodes(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        _, height, width = pixels.shape
+        return pixels.flatten(1).t(), (height, width)
 
 
 def collate_lattices(graphs: Sequence[Data]) -> Batch:

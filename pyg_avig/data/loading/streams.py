@@ -11,11 +11,10 @@ from timm.data.readers.reader_wds import ReaderWds
 from torch.utils.data import IterableDataset, get_worker_info
 from torch_geometric.data import Data
 
-from pyg_avig.data.loading.lattices import collate_lattices
+from pyg_avig.data.loading.lattices import PixelsToGraph, collate_lattices
 from pyg_avig.data.loading.loaders import EpochLoader
 from pyg_avig.data.loading.sampling import run_seed, seeded
 from pyg_avig.errors import InputError
-from pyg_avig.transforms import ImageToGraph
 
 
 class ImageStream:
@@ -79,7 +78,7 @@ class StreamedGraphs(IterableDataset):
         self.images = images
         self.transform = transform
         self.rank = rank
-        self.to_graph = ImageToGraph(patch_size=1, edges=False)
+        self.to_graph = PixelsToGraph()
         self.epoch = torch.zeros((), dtype=torch.long).share_memory_()  # Workers outlive epochs.
 
     def set_epoch(self, epoch: int) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Batch, Data
 
-from pyg_avig.data.loading.lattices import collate_lattices
+from pyg_avig.data.loading.lattices import PixelsToGraph, collate_lattices
 from pyg_avig.graphs import graph_images
 from pyg_avig.transforms import ImageToGraph
 
@@ -33,6 +33,18 @@ def test_equal_lattices_make_the_batch_that_pyg_makes(height, width, number, pat
     for y in (2, None, torch.rand(1, 5)):
         graphs = [graph(height, 2 * width, y, patch_size) for _ in range(number)]
         same(collate_lattices(graphs), Batch.from_data_list(graphs))
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
+def test_pixels_that_nobody_else_holds_are_not_copied(height, width, channels, number):
+    images = [torch.rand(channels, height, width) for _ in range(number)]
+    to_graph, copying = PixelsToGraph(), ImageToGraph(patch_size=1, edges=False)
+    graphs = [to_graph((image, n)) for n, image in enumerate(images)]
+    assert [graph.x.data_ptr() for graph in graphs] == [image.data_ptr() for image in images]
+    batch = collate_lattices(graphs)
+    same(batch, Batch.from_data_list([copying((image, n)) for n, image in enumerate(images)]))
+    assert batch.x.is_contiguous()
+    assert batch.x.data_ptr() != images[0].data_ptr()
 
 
 @pytest.mark.parametrize(
