@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import chain
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
 from PIL import Image
-from timm.data import create_transform
+from timm.data import auto_augment, create_transform
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
@@ -174,12 +175,14 @@ class ImageGraphDataModule(pl.LightningDataModule):
         if not training:
             return eval_transform(self.data_config)
         try:
-            return create_transform(**self.data_config, is_training=True, **self.augmentation)
+            transform = create_transform(**self.data_config, is_training=True, **self.augmentation)
         except Exception as error:  # timm asserts and indexes what it is given.
             raise InputError(
                 f"expected augmentation as arguments of timm's create_transform (got "
                 f"{self.augmentation}: {type(error).__name__}: {error})"
             ) from None
+        _keep_a_bit(transform)
+        return transform
 
     def _try_augmentation(self) -> None:
         """Refuse arguments on which timm's transform would fail at the first image."""
@@ -227,3 +230,20 @@ class ArrayImages:
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return Image.fromarray(self.pixels[index]), int(self.labels[index])
+
+
+def _keep_a_bit(transform: Any) -> None:
+    """Let timm's augmentations keep one bit of a pixel where they would keep none.
+
+    Pillow refuses that from version 13 on: at the magnitudes of the usual recipes it would end a
+    training within some hundred images.
+    """
+    for step in getattr(transform, "transforms", ()):
+        lists = [getattr(step, "ops", ()), *getattr(step, "policy", ())]
+        for op in chain.from_iterable(lists):
+            if getattr(op, "aug_fn", None) is auto_augment.posterize:
+                op.aug_fn = _posterize
+
+
+def _posterize(image: Image.Image, bits: int, **kwargs: Any) -> Image.Image:
+    return auto_augment.posterize(image, max(bits, 1), **kwargs)

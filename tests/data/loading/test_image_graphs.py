@@ -1,8 +1,12 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pyg_avig import InputError
+from pyg_avig.data import Digits
 from pyg_avig.data.loading.image_graphs import ArrayImages, ImageGraphs, eval_transform
 from pyg_avig.graphs import graph_images
 
@@ -29,3 +33,21 @@ def test_an_image_that_becomes_nan_is_named():
     graphs = ImageGraphs(images, lambda image: torch.full((1, 8, 8), torch.nan))
     with pytest.raises(InputError, match="image 2: expected finite pixels"):
         graphs[2]
+
+
+POLICIES = ["rand-m10-mstd0-n12-inc1", "original", "augmix-m10-mstd0-w1-d2"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_no_augmentation_keeps_no_bit_of_a_pixel(policy):
+    """Which Pillow refuses from version 13 on."""
+    data = Digits(augmentation={"auto_augment": policy})
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8))
+    posterized = 0
+    for step in data._transform(training=True).transforms:
+        for op in chain(getattr(step, "ops", ()), *getattr(step, "policy", ())):
+            if "Posterize" in op.name:
+                op.prob, op.magnitude = 1, 10
+                assert np.unique(op(image)).size > 1
+                posterized += 1
+    assert posterized
