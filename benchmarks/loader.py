@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import default_collate
 from torch_geometric.data import Batch
 
 from benchmarks.timing import differs, seconds
-from pyg_avig.data.loading.image_graphs import ImageGraphs
+from pyg_avig.data.loading.image_graphs import ImageGraphs, train_transform
 from pyg_avig.data.loading.lattices import collate_lattices
 from pyg_avig.data.loading.sampling import seeded
 from pyg_avig.graphs import graph_images
@@ -46,8 +45,8 @@ class Photos:
 def loader(repeats: int, batch_size: int = 32) -> list[dict[str, Any]]:
     """Images per second of one process: decoding, the ImageNet augmentation, collation."""
     photos = Photos(batch_size)
-    transform = create_transform(
-        224, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25, re_mode="pixel"
+    transform = train_transform(
+        {"input_size": 224}, auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25, re_mode="pixel"
     )
     graphs = ImageGraphs(photos, transform)
 

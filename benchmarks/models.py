@@ -10,14 +10,13 @@ from typing import Any
 
 import timm
 import torch
-from timm.data import create_transform
 from timm.models import reparameterize_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from benchmarks.loader import Photos
 from benchmarks.timing import peak_bytes, seconds
-from pyg_avig.data.loading.image_graphs import ImageGraphs
+from pyg_avig.data.loading.image_graphs import ImageGraphs, train_transform
 from pyg_avig.data.loading.lattices import collate_lattices
 from pyg_avig.graphs import graph_images
 from pyg_avig.models import AttentionViG
@@ -124,7 +123,7 @@ def fed(
 ) -> list[dict[str, Any]]:
     """Training steps on JPEG files that a loader decodes and augments, and how long they wait."""
     photos = Photos(batch_size)
-    transform = create_transform(224, is_training=True, auto_augment="rand-m9-mstd0.5-inc1")
+    transform = train_transform({"input_size": 224}, auto_augment="rand-m9-mstd0.5-inc1")
     graphs: Any = ImageGraphs(photos, transform)
     rows = []
     for name in names:

@@ -45,6 +45,35 @@ def eval_transform(data_config: dict[str, Any]):
     return create_transform(**data_config)
 
 
+def train_transform(data_config: dict[str, Any], **augmentation: Any):
+    """timm's transform for training, with its augmentation.
+
+    Args:
+        data_config: As in :func:`eval_transform`.
+        **augmentation: Further arguments of timm's ``create_transform``.
+    """
+    transform = create_transform(**data_config, is_training=True, **augmentation)
+    _keep_a_bit(transform)
+    return transform
+
+
+def _keep_a_bit(transform: Any) -> None:
+    """Let timm's augmentations keep one bit of a pixel where they would keep none.
+
+    Pillow refuses that from version 13 on: at the magnitudes of the usual recipes it would end a
+    training within some hundred images.
+    """
+    for step in getattr(transform, "transforms", ()):
+        lists = [getattr(step, "ops", ()), *getattr(step, "policy", ())]
+        for op in chain.from_iterable(lists):
+            if getattr(op, "aug_fn", None) is auto_augment.posterize:
+                op.aug_fn = _posterize
+
+
+def _posterize(image: Image.Image, bits: int, **kwargs: Any) -> Image.Image:
+    return auto_augment.posterize(image, max(bits, 1), **kwargs)
+
+
 class ImageGraphs(Dataset):
     """Labelled images, augmented and turned into graphs of one node a pixel.
 
@@ -175,14 +204,12 @@ class ImageGraphDataModule(pl.LightningDataModule):
         if not training:
             return eval_transform(self.data_config)
         try:
-            transform = create_transform(**self.data_config, is_training=True, **self.augmentation)
+            return train_transform(self.data_config, **self.augmentation)
         except Exception as error:  # timm asserts and indexes what it is given.
             raise InputError(
                 f"expected augmentation as arguments of timm's create_transform (got "
                 f"{self.augmentation}: {type(error).__name__}: {error})"
             ) from None
-        _keep_a_bit(transform)
-        return transform
 
     def _try_augmentation(self) -> None:
         """Refuse arguments on which timm's transform would fail at the first image."""
@@ -230,20 +257,3 @@ class ArrayImages:
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return Image.fromarray(self.pixels[index]), int(self.labels[index])
-
-
-def _keep_a_bit(transform: Any) -> None:
-    """Let timm's augmentations keep one bit of a pixel where they would keep none.
-
-    Pillow refuses that from version 13 on: at the magnitudes of the usual recipes it would end a
-    training within some hundred images.
-    """
-    for step in getattr(transform, "transforms", ()):
-        lists = [getattr(step, "ops", ()), *getattr(step, "policy", ())]
-        for op in chain.from_iterable(lists):
-            if getattr(op, "aug_fn", None) is auto_augment.posterize:
-                op.aug_fn = _posterize
-
-
-def _posterize(image: Image.Image, bits: int, **kwargs: Any) -> Image.Image:
-    return auto_augment.posterize(image, max(bits, 1), **kwargs)
