@@ -460,7 +460,7 @@ def _run(args: list[str] | None) -> int:
         status = explore_images(**explore_arguments(words[1:]))
     elif words[:1] == ["export"]:
         options = export_arguments(words[1:])
-        if options["calibration"] is not None:
+        if options["quantize"] and options["calibration"] is not None:
             options["calibration"] = config_file(options["calibration"])
         for path in export_checkpoint(**options):
             system, name = place(path)
