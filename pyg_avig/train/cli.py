@@ -276,7 +276,7 @@ class CLI(LightningCLI):
             if self._resumed is not None:  # Its folder is not empty.
                 warnings.filterwarnings("ignore", "(Checkpoint|Experiment logs) directory")
                 if self.trainer.is_global_zero:
-                    self._keep_metrics(kwargs["ckpt_path"])
+                    self._keep_metrics(kwargs["ckpt_path"], str(folder))
             try:
                 with _refused(lambda: not self.trainer.global_step):
                     self.trainer.fit(model, **kwargs)
@@ -286,7 +286,8 @@ class CLI(LightningCLI):
                 raise
         trained = not self.trainer.fast_dev_run  # type: ignore[attr-defined]
         if self.trainer.is_global_zero and trained:
-            print("\n".join(["", *end_lines(self.trainer)]), flush=True)
+            place_of_run = folder if self.trainer.loggers else None
+            print("\n".join(["", *end_lines(self.trainer, place_of_run)]), flush=True)
 
     def validate(self, model: pl.LightningModule, **kwargs: Any) -> None:
         """Measure on the validation split."""
@@ -312,9 +313,9 @@ class CLI(LightningCLI):
         if not existed and self.trainer.is_global_zero:
             _remove_folder(str(folder), only_empty=True)
 
-    def _keep_metrics(self, checkpoint: str) -> None:
+    def _keep_metrics(self, checkpoint: str, folder: str) -> None:
         """Let a logger that goes on in a folder keep the metrics up to the checkpoint."""
-        logger, folder = self.trainer.logger, str(self.trainer.log_dir)
+        logger = self.trainer.logger
         step = read_checkpoint(checkpoint, ())["global_step"]
         columns, rows = metrics_until(folder, step)
         if not isinstance(logger, pl.loggers.CSVLogger) or not columns:

@@ -32,8 +32,9 @@ class StartReport(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print it."""
+        folder = trainer.log_dir if trainer.loggers else None  # Which all processes must ask for.
         if trainer.is_global_zero:
-            print(start_line(trainer, pl_module), flush=True)
+            print(start_line(trainer, pl_module, folder), flush=True)
 
 
 def _check_monitor(callback: str, name: str, known: list[str]) -> None:
@@ -43,8 +44,8 @@ def _check_monitor(callback: str, name: str, known: list[str]) -> None:
         )
 
 
-def start_line(trainer: pl.Trainer, module: pl.LightningModule) -> str:
-    """Model, device, precision, length and place of a training."""
+def start_line(trainer: pl.Trainer, module: pl.LightningModule, folder: str | None) -> str:
+    """Model, device, precision, length and place (if it has one) of a training."""
     hparams = module.hparams
     model = getattr(module, "model", module)
     name = hparams.get("name") or type(model).__name__
@@ -59,13 +60,13 @@ def start_line(trainer: pl.Trainer, module: pl.LightningModule) -> str:
     ]
     if trainer.max_epochs not in (None, -1):
         parts.append(f"{trainer.max_epochs} epochs")
-    if trainer.log_dir is not None and trainer.loggers:
-        parts.append(f"into {trainer.log_dir}")
+    if folder is not None:
+        parts.append(f"into {folder}")
     return "training: " + ", ".join(parts)
 
 
-def end_lines(trainer: pl.Trainer) -> list[str]:
-    """Which checkpoint is best, where all lies, and what to type next."""
+def end_lines(trainer: pl.Trainer, folder: str | None) -> list[str]:
+    """Which checkpoint is best, in which folder all lies (if any), and what to type next."""
     keepers = [
         c
         for c in trainer.checkpoint_callbacks
@@ -80,7 +81,6 @@ def end_lines(trainer: pl.Trainer) -> list[str]:
         lines.append(f"best: {checkpoint}, {best.monitor} {_number(best.best_model_score)}")
     elif last:
         lines.append(f"last: {last}")
-    folder = trainer.log_dir if trainer.loggers else None
     if folder is not None:
         lines.append(f"all of it: {folder}")
     if folder is not None and checkpoint:
