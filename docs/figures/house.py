@@ -19,7 +19,8 @@ PLACES = {
     "explore": (3.4, 3.6),
     "data": (6.4, 3.6),
     "viz": (1.8, 4.7),
-    "train": (5.2, 4.7),
+    "train": (4.6, 5.8),
+    "commands": (4.6, 6.9),
 }
 """Where each part stands: above all that it may import."""
 TOLD = ("timm", "torchvision", "pytorch_lightning", "torchmetrics", "matplotlib", "networkx")
@@ -44,7 +45,7 @@ def imports() -> dict[str, tuple[set[str], set[str]]]:
 
 def draw() -> Figure:
     """The two wings, and what stands on both."""
-    figure, axes = canvas(7.8, 5.2)
+    figure, axes = canvas(7.8, 7.4)
     found = imports()
     boxes = {}
     for name, (x, y) in PLACES.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pyg_avig.commands.configs import named_configs
+from pyg_avig.config_files import named_configs
 from pyg_avig.errors import InputError
 
 

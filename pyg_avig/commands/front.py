@@ -11,7 +11,7 @@ from typing import Any
 
 from pyg_avig import __version__
 from pyg_avig.commands.completion import print_completion
-from pyg_avig.commands.configs import list_configs, with_config_files
+from pyg_avig.config_files import list_configs, with_config_files
 from pyg_avig.errors import InputError
 
 COMMANDS = {
@@ -82,7 +82,7 @@ def _run(words: list[str]) -> int:
         raise _needs("jsonargparse")
     if command in ("predict", "export", "explore"):
         # The same again behind large imports; here, so that a slip is answered at once.
-        getattr(import_module("pyg_avig.commands.arguments"), f"{command}_arguments")(words[1:])
+        getattr(import_module("pyg_avig.arguments"), f"{command}_arguments")(words[1:])
     else:
         words = _trainable(words)
     try:

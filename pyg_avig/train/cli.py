@@ -23,8 +23,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from pyg_avig.commands.arguments import explore_arguments, export_arguments, predict_arguments
-from pyg_avig.commands.configs import config_file, with_config_files
+from pyg_avig.arguments import explore_arguments, export_arguments, predict_arguments
+from pyg_avig.config_files import config_file, with_config_files
 from pyg_avig.data.loading.image_trees import images_among
 from pyg_avig.errors import InputError
 from pyg_avig.files import place, remove_partial

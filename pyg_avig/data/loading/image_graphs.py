@@ -21,6 +21,7 @@ from pyg_avig.data.loading.streams import ImageStream
 from pyg_avig.errors import InputError
 
 INTERPOLATIONS = ("bilinear", "bicubic")
+MAX_SIZE = 8192  # Beyond, a slip of the keyboard would take all memory.
 
 
 class LabelledImages(Protocol):
@@ -139,8 +140,8 @@ class ImageGraphDataModule(pl.LightningDataModule):
         crop_pct: float = 1.0,
     ) -> None:
         super().__init__()
-        if image_size < 1:
-            raise InputError(f"image_size must be at least 1 (got {image_size})")
+        if not 1 <= image_size <= MAX_SIZE:
+            raise InputError(f"image_size must lie in 1 to {MAX_SIZE} (got {image_size})")
         if interpolation not in INTERPOLATIONS:
             raise InputError(
                 f"interpolation must be one of {', '.join(INTERPOLATIONS)} (got {interpolation!r})"

@@ -176,7 +176,7 @@ def only(folder, **args):
         (lambda path: only(tree(path, classes={"a": 1, "b": 1})), "at least 2 images of a class"),
         (lambda path: only(tree(tree(path / "val").parent / "test").parent), "folder 'train'"),
         (lambda path: only(tree(path), channels=2), "channels must be 1 or 3"),
-        (lambda path: only(tree(path), image_size=0), "image_size must be at least 1"),
+        (lambda path: only(tree(path), image_size=0), "image_size must lie in 1 to 8192"),
         (lambda path: only(tree(path), batch_size=0), "batch_size must be at least 1"),
         (lambda path: only(tree(path), crop_pct=0.0), "crop_pct"),
         (lambda path: only(tree(path), crop_pct=5.0), "crop_pct"),

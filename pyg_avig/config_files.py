@@ -13,7 +13,7 @@ _OPTIONS = ("-c", "--config")
 
 def configs_folder() -> Path:
     """Where they lie: in the package as it is installed, beside it in a clone."""
-    package = Path(__file__).parent.parent
+    package = Path(__file__).parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
 

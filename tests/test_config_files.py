@@ -1,9 +1,8 @@
 import pytest
 import yaml
 
-from pyg_avig import InputError
-from pyg_avig.commands import configs
-from pyg_avig.commands.configs import (
+from pyg_avig import InputError, config_files
+from pyg_avig.config_files import (
     config_file,
     configs_folder,
     describe,
@@ -65,9 +64,9 @@ def test_a_named_config_is_printed(capsys):
 
 def test_an_installed_package_has_them_inside(tmp_path, monkeypatch):
     """As the wheel is laid out."""
-    (tmp_path / "pyg_avig" / "commands").mkdir(parents=True)
+    (tmp_path / "pyg_avig").mkdir(parents=True)
     (tmp_path / "pyg_avig" / "configs").mkdir()
     (tmp_path / "pyg_avig" / "configs" / "a.yaml").write_text("# A line.\n\nseed_everything: 1")
-    monkeypatch.setattr(configs, "__file__", str(tmp_path / "pyg_avig" / "commands" / "configs.py"))
+    monkeypatch.setattr(config_files, "__file__", str(tmp_path / "pyg_avig" / "config_files.py"))
     assert list(named_configs()) == ["a"]
     assert describe(named_configs()["a"]) == "A line"
