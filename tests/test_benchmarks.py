@@ -268,7 +268,7 @@ def test_models_table():
     names = ["attentionvig_nano", "mobilenetv3_small_050"]
     rows = models.models(CPU, torch.float32, repeats=1, names=names, batch_size=2)
     table = models.report(rows)
-    assert len(table) == 2 + 6
+    assert len(table) == 2 + 8
     assert "attentionvig_nano" in table[2]
 
 

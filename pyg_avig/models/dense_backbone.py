@@ -59,23 +59,18 @@ class DenseBackbone(nn.Module):
         if weights is not None:
             args["pretrained_cfg_overlay"] = {"state_dict": _fitting(name, weights, model_args)}
         args["pretrained"] = pretrained or weights is not None
-        try:
-            self.body: Any = timm.create_model(name, features_only=True, **args)
-            # Swin and its like take one size alone, unless told otherwise.
-            if any(getattr(module, "strict_img_size", False) for module in self.body.modules()):
-                args["strict_img_size"] = False
-                self.body = timm.create_model(name, features_only=True, **args)
-        # Models without features fail in their own ways, as does a download.
-        except (TypeError, RuntimeError, AttributeError, AssertionError, OSError) as error:
-            raise InputError(f"{name} cannot be made as a backbone ({error})") from None
-        info: Any = self.body.feature_info
-        found = info.reduction()
+        self.body = _features(name, args)
+        found = self.body.feature_info.reduction()
         if not set(STRIDES) <= set(found):
             hint = "; stem_strides [2, 2] would give them" if name == "attentionvig_nano" else ""
             raise InputError(
                 f"expected a backbone with features at strides 4, 8, 16 and 32 (got {name} with "
                 f"{', '.join(map(str, found))}{hint})"
             )
+        # Swin and its like take one size alone, unless told otherwise.
+        if any(getattr(module, "strict_img_size", False) for module in self.body.modules()):
+            self.body = _features(name, {**args, "strict_img_size": False})
+        info: Any = self.body.feature_info
         # Of several features at a stride the last.
         self.indices = [len(found) - 1 - found[::-1].index(stride) for stride in STRIDES]
         self.channels = [info.channels()[i] for i in self.indices]
@@ -108,6 +103,15 @@ class DenseBackbone(nn.Module):
         found = self.body(images)
         features = [found[i] for i in self.indices]
         return [x.movedim(-1, 1) for x in features] if self.channels_last else features
+
+
+def _features(name: str, args: dict[str, Any]) -> Any:
+    """The features of a model of timm."""
+    try:
+        return timm.create_model(name, features_only=True, **args)
+    # Models without features fail in their own ways, as does a download.
+    except (TypeError, RuntimeError, AttributeError, AssertionError, OSError) as error:
+        raise InputError(f"{name} cannot be made as a backbone ({error})") from None
 
 
 def size_divisible(body: nn.Module) -> int:
