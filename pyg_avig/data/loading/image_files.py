@@ -6,6 +6,7 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -94,7 +95,7 @@ class ImageFiles:
         """
         if len(self) > most:
             return
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(os.cpu_count() if self._has_own_files() else 1) as pool:
             errors = pool.map(self._error_of, range(len(self)))
             broken = [(n, error) for n, error in enumerate(errors) if error is not None]
         if len(broken) > self.bad_share * len(self):
@@ -105,6 +106,15 @@ class ImageFiles:
             )
         for n, error in broken:
             self._count(n, error)
+
+    def _has_own_files(self) -> bool:
+        """Whether each image is a file of its own, and no part of one that threads would share."""
+        try:
+            file, _ = self.reader[0]
+        except (InputError, OSError):
+            return False
+        with file if hasattr(file, "close") else nullcontext():
+            return isinstance(getattr(file, "raw", None), FileIO)
 
     def _error_of(self, index: int) -> Exception | None:
         try:

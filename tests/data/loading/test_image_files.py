@@ -1,4 +1,6 @@
+import io
 import logging
+import threading
 
 import numpy as np
 import pytest
@@ -146,3 +148,20 @@ def test_broken_exif_data_do_not_break_a_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files.ImageOps, "exif_transpose", fail)
     Image.new("L", (6, 4)).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png", 1).size == (6, 4)
+
+
+def test_parts_of_one_file_are_read_one_after_another(reader):
+    """As those of a tar file, whose place to read from all threads would move."""
+    threads = set()
+
+    class Parts(type(reader)):
+        def __getitem__(self, index):
+            threads.add(threading.current_thread())
+            file, label = super().__getitem__(index)
+            with open(getattr(file, "name", file), "rb") as whole:
+                return io.BytesIO(whole.read()), label
+
+    parts = Parts.__new__(Parts)
+    vars(parts).update(vars(reader))
+    ImageFiles(parts, channels=1).look_through()
+    assert len(threads - {threading.main_thread()}) == 1
