@@ -247,7 +247,7 @@ def test_a_graph_that_the_model_cannot_take_is_named_and_the_others_done(
         (["a.pt", "--config={folder}/config.yaml"], "graph files, or a data set by --config"),
         (["a.pt", "--split=val"], "--config, for the split 'val'"),
         (["--config={folder}/config.yaml", "--split=all"], "split must be one of train, val, test"),
-        (["--config={folder}/none.yaml"], "none.yaml: No such file"),
+        (["--config={folder}/none.yaml"], "none.yaml: expected --config as a file or a name"),
         (["--config={folder}/model.ckpt"], "expected YAML"),
         (["--config={folder}/other.yaml"], "got one without data"),
         (["--config={folder}/digits.yaml"], "expected data GraphData .got Digits"),

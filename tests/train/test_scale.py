@@ -112,7 +112,7 @@ def test_all_processes_stop_where_one_of_them_is_asked_to(tmp_path):
     status, said = fit_elsewhere(*given)
     assert status == 128 + signal.SIGTERM, said
     assert said.count("stopped by SIGTERM") == 1
-    assert f"--ckpt_path {last_checkpoint(tmp_path)}" in said
+    assert f"--resume {Path(last_checkpoint(tmp_path)).parent.parent}" in said
     assert torch.load(last_checkpoint(tmp_path), weights_only=True)["global_step"] == 3
 
 

@@ -150,7 +150,7 @@ OF_TRAINER = """
 --ckpt_path=nowhere://a.ckpt                    nowhere://a.ckpt
 --config=nowhere.yaml                           nowhere.yaml: expected --config
 --config=.                                      expected a config (got a folder)
---config={foo                                   foo
+--config={foo                                   config: while parsing
 """
 TABLE = [
     (word.replace(":", ": ").replace(": //", "://") if "{" in word else word, said.strip())
@@ -245,14 +245,14 @@ def test_a_foreign_file_is_one_line(name, use, foreign, tmp_path, capsys):
         (["export", "{checkpoint}"], "out"),
         (["export", "{checkpoint}", "{out}/a.pdf"], "expected out as a file"),
         (["export", "{checkpoint}", "/dev/full/a.safetensors"], "/dev/full"),
-        (["export", "{checkpoint}", "{image}/a.safetensors"], "Not a directory"),
+        (["export", "{checkpoint}", "{image}/a.safetensors"], "a.png/a.safetensors: "),
         (["export", "{checkpoint}", "/proc/a.safetensors"], "/proc/a.safetensors"),
         (["explore", "{checkpoint}", "{image}", "--out=a.pdf"], "expected out as a page *.html"),
         (
             ["explore", "{checkpoint}", "nowhere.png", "--out={out}/a.html"],
             "expected an image file",
         ),
-        (["explore", "{checkpoint}", "{image}", "--out={image}/a.html"], "Not a directory"),
+        (["explore", "{checkpoint}", "{image}", "--out={image}/a.html"], "a.png/a.html: "),
         (["explore", "{checkpoint}"], "images"),
         (["fit", "--model.initial_weights={checkpoint}", "{small}"], "`pyg-avig export"),
         (
