@@ -28,7 +28,8 @@ def test_the_command_line_says_which_extra_is_missing():
 import sys
 sys.modules["pytorch_lightning"] = None
 from pyg_avig.__main__ import main
-sys.exit(main(["fit", "--config=digits/nano"]))
+sys.argv = ["pyg-avig", "fit", "--config=digits/nano"]
+sys.exit(main())
 """
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True
