@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -11,12 +12,13 @@ from pyg_avig.errors import InputError
 FORMS = ("csv", "json", "tsv")
 
 
-def parsed(parser: ArgumentParser, words: list[str]) -> dict[str, Any]:
-    """The arguments by name.
+def arguments(command: str, words: list[str]) -> dict[str, Any]:
+    """What a command of :data:`PARSERS` was called with, by name.
 
     Raises:
-        InputError: If they are not such as the parser takes.
+        InputError: If it takes no such words.
     """
+    parser = PARSERS[command]()
     try:
         return parser.parse_args(words).as_dict()
     except ArgumentError as error:
@@ -24,12 +26,20 @@ def parsed(parser: ArgumentParser, words: list[str]) -> dict[str, Any]:
         raise InputError(f"{reason}; see {parser.prog} --help") from None
 
 
-def predict_arguments(words: list[str]) -> dict[str, Any]:
-    """What `pyg-avig predict` was called with."""
-    parser = ArgumentParser(
-        prog="pyg-avig predict",
-        exit_on_error=False,
-        description="Of a classifier, print path, label and probability of each image file, "
+def options(command: str) -> list[str]:
+    """The options of a command of :data:`PARSERS`, but for ``--help``."""
+    names = [name for action in PARSERS[command]()._actions for name in action.option_strings]
+    return [name for name in names if name not in ("-h", "--help")]
+
+
+def _parser(command: str, description: str) -> ArgumentParser:
+    return ArgumentParser(prog=f"pyg-avig {command}", exit_on_error=False, description=description)
+
+
+def _predict() -> ArgumentParser:
+    parser = _parser(
+        "predict",
+        "Of a classifier, print path, label and probability of each image file, "
         "tab-separated or as --format says; of a detector or segmenter, write into a folder what "
         "is found, as results.json or labels/*.png, and drawn/*.png; of a task on graphs, write a "
         "table. Files that cannot be read are named on standard error, and the exit status is 1.",
@@ -61,15 +71,13 @@ def predict_arguments(words: list[str]) -> dict[str, Any]:
     parser.add_argument(
         "--threshold", type=float, default=0.5, help="Score from which an object is drawn."
     )
-    return parsed(parser, words)
+    return parser
 
 
-def export_arguments(words: list[str]) -> dict[str, Any]:
-    """What `pyg-avig export` was called with."""
-    parser = ArgumentParser(
-        prog="pyg-avig export",
-        exit_on_error=False,
-        description="Write a trained model in the form that OUT asks for: *.safetensors, the "
+def _export() -> ArgumentParser:
+    parser = _parser(
+        "export",
+        "Write a trained model in the form that OUT asks for: *.safetensors, the "
         "weights with their configuration, for `pyg-avig predict` and fine-tuning "
         "(--model.initial_weights); *.onnx, for onnxruntime and `pyg-avig predict`; *.pt2, for "
         "torch.export.load; a folder OUT/ that timm loads, with a model card. What was written is "
@@ -95,19 +103,24 @@ def export_arguments(words: list[str]) -> dict[str, Any]:
         action="store_true",
         help="An *.onnx that takes images of any size: multiples of 32, from 64 on.",
     )
-    return parsed(parser, words)
+    return parser
 
 
-def explore_arguments(words: list[str]) -> dict[str, Any]:
-    """What `pyg-avig explore` was called with."""
-    parser = ArgumentParser(
-        prog="pyg-avig explore",
-        exit_on_error=False,
-        description="Write one HTML page, which needs no server and no network, on which one sees "
+def _explore() -> ArgumentParser:
+    parser = _parser(
+        "explore",
+        "Write one HTML page, which needs no server and no network, on which one sees "
         "what each node of image files attends to: every stage, block and head. Graphs of other "
         "kinds: pyg_avig.viz.explore in Python.",
     )
     parser.add_argument("checkpoint", help="A checkpoint of `pyg-avig fit`, or an exported file.")
     parser.add_argument("images", nargs="+", help="Image files, of any size.")
     parser.add_argument("--out", default="explore.html", help="The page to write, *.html.")
-    return parsed(parser, words)
+    return parser
+
+
+PARSERS: dict[str, Callable[[], ArgumentParser]] = {
+    "predict": _predict,
+    "export": _export,
+    "explore": _explore,
+}

@@ -30,6 +30,8 @@ def print_completion(shell: str, commands: dict[str, str]) -> None:
 
 
 def _parser(commands: dict[str, str], file: Any) -> argparse.ArgumentParser:
+    from pyg_avig.arguments import PARSERS, options
+
     parser = argparse.ArgumentParser("pyg-avig")
     parser.add_argument("--version", action="store_true")
     subparsers = parser.add_subparsers()
@@ -43,9 +45,9 @@ def _parser(commands: dict[str, str], file: Any) -> argparse.ArgumentParser:
                 command.add_argument(f"--{option}")
         elif name == "configs":
             command.add_argument("name", nargs="*", choices=list(named_configs()))
-        elif name in ("predict", "export", "explore"):
+        elif name in PARSERS:
             command.add_argument("file", nargs="*").complete = file  # type: ignore[attr-defined]
-            for option in _OPTIONS[name]:
+            for option in options(name):
                 command.add_argument(option)
     return parser
 
@@ -63,10 +65,3 @@ def _fields() -> list[str]:
         parser.add_class_arguments(kind, group, fail_untyped=False)
     known = {action.dest for action in parser._actions if "." in action.dest}
     return sorted(name for name in known if not name.endswith("help"))
-
-
-_OPTIONS = {
-    "predict": ("--top", "--format", "--batch_size", "--out", "--config", "--split", "--threshold"),
-    "export": ("--precision", "--quantize", "--calibration", "--dynamic_size"),
-    "explore": ("--out",),
-}

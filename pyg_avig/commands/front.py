@@ -82,7 +82,7 @@ def _run(words: list[str]) -> int:
         raise _needs("jsonargparse")
     if command in ("predict", "export", "explore"):
         # The same again behind large imports; here, so that a slip is answered at once.
-        getattr(import_module("pyg_avig.arguments"), f"{command}_arguments")(words[1:])
+        import_module("pyg_avig.arguments").arguments(command, words[1:])
     else:
         words = _trainable(words)
     try:

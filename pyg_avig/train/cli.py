@@ -23,8 +23,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from pyg_avig.arguments import explore_arguments, export_arguments, predict_arguments
-from pyg_avig.config_files import config_file, with_config_files
+from pyg_avig.arguments import arguments
+from pyg_avig.config_files import with_config_files
 from pyg_avig.data.loading.image_trees import images_among
 from pyg_avig.errors import InputError
 from pyg_avig.files import place, remove_partial
@@ -456,14 +456,11 @@ def _run(args: list[str] | None) -> int:
     words = sys.argv[1:] if args is None else args
     status = 0
     if words[:1] == ["predict"]:
-        status = predict(**predict_arguments(words[1:]))
+        status = predict(**arguments("predict", words[1:]))
     elif words[:1] == ["explore"]:
-        status = explore_images(**explore_arguments(words[1:]))
+        status = explore_images(**arguments("explore", words[1:]))
     elif words[:1] == ["export"]:
-        options = export_arguments(words[1:])
-        if options["quantize"] and options["calibration"] is not None:
-            options["calibration"] = config_file(options["calibration"])
-        for path in export_checkpoint(**options):
+        for path in export_checkpoint(**arguments("export", words[1:])):
             system, name = place(path)
             print(f"{path} ({system.size(name) / 1000:,.0f} kB)")
     else:
@@ -523,7 +520,6 @@ def predict(
     if (top, format) != (None, None) and (of_graphs or "annotation" in said):
         raise InputError(f"{checkpoint}: expected a classifier of images, for --top and --format")
     if of_graphs:
-        config = None if config is None else config_file(config)
         return _predict_graphs(checkpoint, content, images, out, config, split)
     if config is not None or split is not None:
         raise InputError(f"{checkpoint}: expected a GraphTask, for --config and --split")

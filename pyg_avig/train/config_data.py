@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from pyg_avig.config_files import config_file
 from pyg_avig.errors import InputError
 from pyg_avig.files import local_file
 
@@ -19,15 +20,16 @@ def data_of(config: str | Path, kind: type[DataModule]) -> DataModule:
     """The data module that a config of ``pyg-avig fit`` names.
 
     Args:
-        config: The config, here or at an address that fsspec knows.
+        config: The config, here or at an address that fsspec knows, or by its name.
         kind: What it must be, or a subclass of that.
 
     Raises:
-        InputError: If the file is no YAML or no config, or its data are of another kind.
+        InputError: If there is none, the file is no YAML or no config, or its data are of another
+            kind.
         OSError: If it cannot be read.
     """
     try:
-        with local_file(config) as file:
+        with local_file(config_file(str(config))) as file:
             content = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{config}: expected YAML ({' '.join(str(error).split())})") from None

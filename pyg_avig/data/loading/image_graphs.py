@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any, Protocol
 
@@ -204,25 +204,25 @@ class ImageGraphDataModule(pl.LightningDataModule):
     def _transform(self, training: bool) -> Any:
         if not training:
             return eval_transform(self.data_config)
-        try:
+        with self._one_line("as arguments of timm's create_transform"):
             return train_transform(self.data_config, **self.augmentation)
-        except Exception as error:  # timm asserts and indexes what it is given.
-            raise InputError(
-                f"expected augmentation as arguments of timm's create_transform (got "
-                f"{self.augmentation}: {type(error).__name__}: {error})"
-            ) from None
 
     def _try_augmentation(self) -> None:
         """Refuse arguments on which timm's transform would fail at the first image."""
         transform = self._transform(training=True)
         image = Image.new("L" if self.channels == 1 else "RGB", (48, 48))
+        with self._one_line("that timm's create_transform can do"), seeded(0):
+            transform(image)
+
+    @contextmanager
+    def _one_line(self, wanted: str) -> Iterator[None]:
+        """Raise what timm makes of an augmentation, which it asserts and indexes, as one line."""
         try:
-            with seeded(0):
-                transform(image)
-        except Exception as error:  # timm asserts and indexes what it is given.
+            yield
+        except Exception as error:
             raise InputError(
-                f"expected augmentation that timm's create_transform can do (got "
-                f"{self.augmentation}: {type(error).__name__}: {error})"
+                f"expected augmentation {wanted} (got {self.augmentation}: "
+                f"{type(error).__name__}: {error})"
             ) from None
 
     def train_dataloader(self) -> DataLoader:
