@@ -14,6 +14,14 @@ RIVALS: dict[str, dict[str, Any]] = {
         "aggregation": "cross_attention",
         "aggregation_args": {"affinity": "softmax"},
     },
+    "CrossAttnConv, normalize, self-loops, no root weight": {
+        "aggregation": "cross_attention",
+        "aggregation_args": {"normalize": True, "add_self_loops": True, "root_weight": False},
+    },
+    "CrossAttnConv, softmax, self-loops, no root weight": {
+        "aggregation": "cross_attention",
+        "aggregation_args": {"affinity": "softmax", "add_self_loops": True, "root_weight": False},
+    },
     "GATConv": {"aggregation": "gat"},
     "GATv2Conv": {"aggregation": "gatv2"},
     "TransformerConv": {"aggregation": "transformer"},

@@ -206,6 +206,11 @@ def is_recorded() -> bool:
     )
 
 
+def is_compiled() -> bool:
+    """Whether ``torch.compile`` records, for this machine and its kernels."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+
+
 def is_mapped(adjacency: Adjacency) -> bool:
     """Whether ``torch.func.vmap`` maps over the edges, so that their values are several."""
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # No public name either.

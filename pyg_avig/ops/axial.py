@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.adjacency import is_recorded
+from pyg_avig.graphs.adjacency import is_compiled, is_recorded
 from pyg_avig.graphs.axial_graph import AxialGraph
 from pyg_avig.graphs.masked_axial import MaskedAxialGraph
 from pyg_avig.ops import kernels
@@ -208,10 +208,11 @@ class _AxialLayout:
         ]
 
     def serves(self, x: Tensor) -> bool:
-        return x.device.type == "cpu" or self._in_kernels(x)
+        """As views, products are for the CPU, where nobody compiles them."""
+        return (x.device.type == "cpu" and not is_compiled()) or self._in_kernels(x)
 
     def _in_kernels(self, x: Tensor) -> bool:
-        """Whether ours are the faster; not asked in a program, which takes other sizes."""
+        """Whether ours are the faster."""
         members = max(axis.members for axis in self.axes)
         return members <= SMALL.get(x.device.type, 0) and kernels.serves(x)
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from pyg_avig.graphs.adjacency import is_recorded
+from pyg_avig.graphs.adjacency import is_compiled, is_recorded
 from pyg_avig.ops.kernels import weight_dtype
 from pyg_avig.ops.reference import full_precision, held, unit
 
@@ -77,6 +77,8 @@ def pairs(layout: Layout, a: Tensor, b: Tensor) -> list[Tensor]:
     """:meth:`Layout.pairs`, differentiable."""
     if _composed(layout, a, b):
         return layout.composed_pairs(a, b)
+    if not _differentiated():
+        return layout.pairs(a.contiguous(), b.contiguous())
     return list(_Pairs.apply(layout, a, b))
 
 
@@ -85,6 +87,8 @@ def spread(layout: Layout, x: Tensor, weights: list[Tensor], transpose: bool = F
     if _composed(layout, x, *weights):
         return layout.composed_spread(x, weights, transpose)
     weights = [weight.to(weight_dtype(x)) for weight in weights]
+    if not _differentiated():
+        return layout.spread(x.contiguous(), weights, transpose)
     return _Spread.apply(layout, transpose, x, *weights)
 
 
@@ -109,14 +113,24 @@ def in_transform() -> bool:
 
 
 def _composed(layout: Layout, *tensors: Tensor) -> bool:
-    """Whether products are to be composed: where the layout has none, or if :func:`followed`."""
-    return not layout.serves(tensors[0]) or followed(*tensors)
+    """Whether products are to be composed: where the layout has none, or PyTorch must follow.
+
+    A compiler takes the kernels as they are: it knows their shapes, and differentiates once.
+    """
+    if not layout.serves(tensors[0]):
+        return True
+    return in_transform() if is_compiled() else followed(*tensors)
+
+
+def _differentiated() -> bool:
+    """Whether a gradient may be asked for; else, as in most backwards, the bare products serve."""
+    return torch.is_grad_enabled() or in_transform()
 
 
 def followed(*tensors: Tensor) -> bool:
     """Whether PyTorch must follow every operation, as functions of ours would stop it.
 
-    In a program that is being compiled, exported or traced, to be fused and to run anywhere; in
+    In a program that is being exported or traced, to run anywhere; in
     forward mode, as PyTorch differentiates the tangents of such functions no second time, without
     a word; and in the batched gradients of ``torch.autograd.grad``, which leave their rules aside.
     """

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from torch import func
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 from torch.autograd import forward_ad, functional, gradcheck, gradgradcheck
 from torch.utils._pytree import tree_flatten
 from torch.utils.checkpoint import checkpoint
@@ -300,3 +302,67 @@ def test_checkpoint(call):
     inputs = [x.requires_grad_() for x in random()]
     found = torch.autograd.grad(checkpoint(call, *inputs, use_reentrant=False).sum(), inputs)
     same(found, torch.autograd.grad(call(*inputs).sum(), inputs))
+
+
+@pytest.mark.skipif(refusal("csr", EDGES) is not None, reason="no kernels")
+@pytest.mark.parametrize(
+    ("dynamic", "affinity"),
+    [(False, "softmax"), pytest.param(True, "exponential", marks=pytest.mark.slow)],
+)
+def test_a_compiled_program_runs_the_kernels_of_a_lattice(dynamic, affinity):
+    programs = []
+
+    def keep(graph, inputs):
+        programs.append(graph.code)
+        return make_boxed_func(graph.forward)
+
+    def call(query, key, value, beta, side):
+        graph = AxialGraph((side, side), 2, query.size(0) // side**2)
+        return cross_attention(query, key, value, graph, beta, affinity)
+
+    torch._dynamo.reset()
+    backend = aot_autograd(fw_compiler=keep, bw_compiler=keep)
+    compiled = torch.compile(call, fullgraph=True, dynamic=dynamic, backend=backend)
+    for side, batch in ((6, 2), (8, 3)):  # A size anew is a program anew, unless it is dynamic.
+        shape = batch * side**2, 2, 3
+        inputs = [torch.randn(shape, dtype=torch.double) for _ in range(3)] + [BETA.clone()]
+        out, grads = [], []
+        for function in (call, compiled):
+            leaves = [x.requires_grad_() for x in inputs]
+            out.append(function(*leaves, side))
+            grads.append(torch.autograd.grad(out[-1].square().sum(), leaves))
+        same(out[1], out[0])
+        same(grads[1], grads[0])
+        with torch.no_grad():
+            same(compiled(*inputs, side), out[0].detach())
+    assert len(programs) == (3 if dynamic else 6)
+    assert all("pyg_avig.axial_" in program for program in programs)
+
+
+def test_a_compiled_program_follows_vmap():
+    def call(query, key, value):
+        return cross_attention(query, key, value, AxialGraph((2, 2)), BETA)
+
+    inputs = random(5)
+    torch._dynamo.reset()
+    compiled = torch.compile(func.vmap(call), fullgraph=True, backend="aot_eager")
+    same(compiled(*inputs), torch.stack([call(*x) for x in zip(*inputs, strict=True)]))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(refusal("csr", EDGES) is not None, reason="no kernels")
+def test_inductor_hands_the_kernels_memory_that_they_take():
+    graph = AxialGraph((6, 6), 2, 2)
+
+    def call(image, beta):  # Of channels first: its features come permuted.
+        x = image.flatten(2).transpose(1, 2).reshape(72, 2, 3)
+        return cross_attention(x, x.sin(), x.cos(), graph, beta)
+
+    image, beta = torch.randn(2, 6, 6, 6, requires_grad=True), torch.ones(2, requires_grad=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(call, fullgraph=True)
+    found, expected = compiled(image, beta), call(image, beta)
+    torch.testing.assert_close(found, expected)
+    grads = [torch.autograd.grad(out.square().sum(), (image, beta)) for out in (found, expected)]
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b)

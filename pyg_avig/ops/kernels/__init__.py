@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 
+@torch.compiler.assume_constant_result  # A program is compiled for what there is.
 def refusal(device: torch.device, dtype: torch.dtype) -> str | None:
     """Why the kernels do not take tensors of this kind, here; ``None`` if they do."""
     if dtype not in TYPES:

@@ -11,10 +11,11 @@ from torch.utils.flop_counter import register_flop_formula
 # Operators of PyTorch, so that its profiler, flop counter and fake tensors see them.
 OPERATORS = torch.library.Library("pyg_avig", "FRAGMENT")
 OPERATORS.define(
-    "axial_pairs(Tensor a, Tensor b, Tensor[] scales, int graphs, int[] axes) -> Tensor[]"
+    "axial_pairs(Tensor a, Tensor b, Tensor[] scales, SymInt graphs, SymInt[] axes) -> Tensor[]"
 )
 OPERATORS.define(
-    "axial_spread(Tensor x, Tensor[] weights, bool transpose, int graphs, int[] axes) -> Tensor"
+    "axial_spread(Tensor x, Tensor[] weights, bool transpose, SymInt graphs, SymInt[] axes) "
+    "-> Tensor"
 )
 OPERATORS.define(
     "csr_pairs(Tensor pointer, Tensor columns, Tensor a, Tensor b, Tensor[] scales) -> Tensor"
