@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import onnxruntime
 import timm
 import torch
 from timm.models import reparameterize_model
@@ -23,6 +27,7 @@ from pyg_avig.models import AttentionViG
 from pyg_avig.models.dense_backbone import DenseBackbone
 
 RECOMPUTED = "training step, activations recomputed"
+ONNX = "inference, fused, onnxruntime"
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
@@ -32,13 +37,16 @@ def models(
     """Inference and training at 224, each model in the memory layout that suits it.
 
     *Fused*: with BatchNorm and what else the model can merged for inference. *Recomputed*: with
-    timm's gradient checkpointing.
+    timm's gradient checkpointing. *onnxruntime*: on the CPU, in single precision, with as many
+    threads.
     """
+    on_cpu = device.type == "cpu" and dtype == torch.float32
     images = torch.randn(batch_size, 3, 224, 224, device=device, dtype=dtype)
     built = {name: partial(timm.create_model, name) for name in names}
     return [
         {"graph": graph, **_measured(built, images, graph, repeats)}
-        for graph in ("inference", "inference, fused", "training step", RECOMPUTED)
+        for graph in ("inference", "inference, fused", ONNX, "training step", RECOMPUTED)
+        if on_cpu or graph != ONNX
     ]
 
 
@@ -69,6 +77,9 @@ def _measured(
     device = images.device
     calls: dict[str, Callable[[], Any]] = {}
     for name, build in built.items():
+        if graph == ONNX:
+            calls[name] = _onnx_call(build, images)
+            continue
         options = {
             layout: _call(build, images, memory_format, graph)
             for layout, memory_format in LAYOUTS.items()
@@ -79,7 +90,11 @@ def _measured(
     times = seconds(calls, device, repeats)
     return {
         "images/s": {name: len(images) / time for name, time in times.items()},
-        "bytes": {name: peak_bytes(call, device) for name, call in calls.items()},
+        # Of what runs outside of PyTorch it cannot tell.
+        "bytes": {
+            name: None if graph == ONNX else peak_bytes(call, device)
+            for name, call in calls.items()
+        },
     }
 
 
@@ -90,7 +105,7 @@ def _call(
     training = graph.startswith("training step")
     model = model.to(memory_format=memory_format).train(training)
     if graph == "inference, fused":
-        model = model.fuse() if isinstance(model, AttentionViG) else reparameterize_model(model)
+        model = _fused(model)
     if graph == RECOMPUTED:
         model.set_grad_checkpointing()
     images = images.contiguous(memory_format=memory_format)
@@ -103,6 +118,21 @@ def _call(
         return model(images)
 
     return train if training else infer
+
+
+def _fused(model: Any) -> nn.Module:
+    return model.fuse() if isinstance(model, AttentionViG) else reparameterize_model(model)
+
+
+def _onnx_call(build: Callable[[], nn.Module], images: Tensor) -> Callable[[], Any]:
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # What the exporter says of its own operators.
+        path = Path(folder, "model.onnx")
+        torch.onnx.export(_fused(build().eval()), (images,), path, dynamo=True, verbose=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return partial(session.run, None, {session.get_inputs()[0].name: images.numpy()})
 
 
 def _train(model: nn.Module, images: Tensor) -> None:
@@ -165,7 +195,11 @@ def report(rows: list[dict[str, Any]]) -> list[str]:
         ours = next(iter(row["images/s"].values()))
         lines += [
             f"| {row['graph']} | {name} | {speed:.1f} | {ours / speed:.2f} | "
-            f"{row['bytes'][name] / 2**20:.0f} MiB |"
+            f"{_memory(row['bytes'][name])} |"
             for name, speed in row["images/s"].items()
         ]
     return lines
+
+
+def _memory(size: int | None) -> str:
+    return "-" if size is None else f"{size / 2**20:.0f} MiB"

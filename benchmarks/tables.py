@@ -29,6 +29,7 @@ from benchmarks import (
     ops,
     sag_vit,
     seeds,
+    serving,
     small_graphs,
     trainings,
 )
@@ -52,6 +53,7 @@ REPORTS: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "models-*": models.report,
     "ops-*": ops.report,
     "sag-vit-*": sag_vit.report,
+    "serving-*": serving.report,
     "small-graphs-*": small_graphs.report,
 }
 """How results are reported, by the pattern of their name; the first that fits."""

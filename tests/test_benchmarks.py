@@ -268,8 +268,11 @@ def test_models_table():
     names = ["attentionvig_nano", "mobilenetv3_small_050"]
     rows = models.models(CPU, torch.float32, repeats=1, names=names, batch_size=2)
     table = models.report(rows)
-    assert len(table) == 2 + 8
+    assert len(table) == 2 + 10
     assert "attentionvig_nano" in table[2]
+    assert [line.endswith("| - |") for line in table[2:]] == [
+        "onnxruntime" in line for line in table[2:]
+    ]
 
 
 def test_features_table():
