@@ -130,7 +130,7 @@ def _that_run(
 
 
 def on_each_instruction_set(
-    call: Callable[..., Any], device: torch.device
+    call: Callable[..., Any], device: torch.device, dtype: torch.dtype
 ) -> dict[str, Callable[..., Any]]:
     """The call with the kernels for each instruction set, the best first, and without kernels.
 
@@ -138,7 +138,7 @@ def on_each_instruction_set(
     """
     if device.type == "cuda":
         _forced(call, "")()  # A kernel that fails is known from then on.
-        if gpu.refusal() is None:
+        if gpu.refusal(device, dtype) is None:
             return {"Triton": _forced(call, ""), WITHOUT_KERNELS: _forced(call, "0")}
     if device.type != "cpu" or library() is None:
         return {"ours": call}
@@ -190,14 +190,14 @@ def sparse(
             attr = torch.randn(edges, edge_dim, device=device, dtype=dtype)
             row["graph"] += f", {edge_dim} features an edge"
         layer = CrossAttnConv(*sizes, edge_dim=edge_dim).to(device, dtype)
-        ours = on_each_instruction_set(_training_call(layer, x, graph, attr), device)
+        ours = on_each_instruction_set(_training_call(layer, x, graph, attr), device, dtype)
         rivals = {
             name: _training_call(peer.to(device, dtype), x, graph, attr)
             for name, peer in _peers(*sizes, edge_dim, on_gpu=device.type == "cuda").items()
         }
         with torch.no_grad():
             expected = layer(x, graph.as_tensor(), attr, return_attention_weights=True)[0]
-            found = on_each_instruction_set(partial(layer, x, graph, attr), device)
+            found = on_each_instruction_set(partial(layer, x, graph, attr), device, dtype)
             row["difference"] = max(differs(call(), expected) for call in found.values())
         if row["difference"] < TOLERANCE[dtype]:
             best, calls = next(iter(ours)), {**ours, **rivals}
@@ -272,7 +272,7 @@ def _compare(
 
     def calls(one_pass: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
         return {
-            **on_each_instruction_set(partial(one_pass, ours), device),
+            **on_each_instruction_set(partial(one_pass, ours), device, dtype),
             **{name: partial(one_pass, call) for name, call in rivals.items()},
         }
 

@@ -134,14 +134,17 @@ def on_paper(
     """The bytes that each product moves at each shape; nothing runs.
 
     A pass moves what its products do: forward *cosines* and *spread*, backward *pairs*, *spread*
-    and twice *spread, transposed*.
+    and twice *spread, transposed*; one each of these two, the gradients of a cosine, in fp32 or
+    wider.
     """
     rows = []
     for shape in shapes:
         for dtype in dtypes:
             moved = shape.moved(dtype)
+            wide = shape.moved(kernels.weight_dtype(torch.empty(0, dtype=dtype)))
             forward = _sum([moved["cosines"], moved["spread"]])
-            back = [moved["pairs"], moved["spread"], *[moved["spread, transposed"]] * 2]
+            back = [moved["pairs"], moved["spread, transposed"]]
+            back += [wide["spread"], wide["spread, transposed"]]
             moved |= {"forward": forward, "forward+backward": _sum([forward, *back])}
             rows.append({"shape": str(shape), "dtype": _name(dtype), "bytes": moved})
     return rows
@@ -154,7 +157,7 @@ def measured(
     per_second = bandwidth(device, repeats)
     rows = []
     for shape in shapes:
-        times = seconds(shape.calls(device, dtype), device, repeats)
+        times = _seconds(shape.calls(device, dtype), device, repeats)
         for product, moved in shape.moved(dtype).items():
             row = {"shape": str(shape), "dtype": _name(dtype), "product": product}
             rows.append({**row, "bytes": moved, "seconds": times[product], "bytes/s": per_second})
@@ -165,8 +168,20 @@ def bandwidth(device: torch.device, repeats: int, numbers: int = 2**26) -> float
     """Bytes a second that a copy of so many numbers in fp32 reads and writes."""
     source = torch.rand(numbers, device=device)
     target = torch.empty_like(source)
-    time = seconds({"copy": lambda: target.copy_(source)}, device, repeats)["copy"]
+    time = _seconds({"copy": lambda: target.copy_(source)}, device, repeats)["copy"]
     return 2 * source.numel() * source.itemsize / time
+
+
+def _seconds(
+    calls: dict[str, Callable[[], Any]], device: torch.device, repeats: int
+) -> dict[str, float]:
+    """The median time of each; on a GPU without that of its launch, and with an empty cache."""
+    if device.type != "cuda":
+        return seconds(calls, device, repeats)
+    from triton.testing import do_bench
+
+    with torch.cuda.device(device):
+        return {name: do_bench(call, return_mode="median") / 1e3 for name, call in calls.items()}
 
 
 def report(rows: list[dict[str, Any]]) -> list[str]:

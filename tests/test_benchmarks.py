@@ -1,5 +1,6 @@
 import importlib.util
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -82,12 +83,13 @@ def test_a_rival_without_numbers_has_none_in_the_table():
 def test_on_a_gpu_its_kernels_are_measured_unless_they_failed(monkeypatch):
     monkeypatch.setattr(kernels.gpu, "_has_triton", lambda: True)
     gpu = torch.device("cuda")
-    used = ops.on_each_instruction_set(kernels.gpu.refusal, gpu)
+    refusal = partial(kernels.refusal, gpu, torch.float32)
+    used = ops.on_each_instruction_set(refusal, gpu, torch.float32)
     assert list(used) == ["Triton", ops.WITHOUT_KERNELS]
     assert used["Triton"]() is None
     assert "PYG_AVIG_KERNELS=0" in used[ops.WITHOUT_KERNELS]()
-    monkeypatch.setattr(kernels.gpu, "_failed", True)
-    assert list(ops.on_each_instruction_set(kernels.gpu.refusal, gpu)) == ["ours"]
+    monkeypatch.setattr(kernels.gpu, "_failed", {(torch.device("cuda:0"), torch.float32)})
+    assert list(ops.on_each_instruction_set(refusal, gpu, torch.float32)) == ["ours"]
 
 
 @pytest.mark.parametrize("edge_dim", [None, 3])
@@ -207,7 +209,7 @@ def test_every_instruction_set_and_none_are_measured(small, monkeypatch):
     assert rows[0]["ours"] == sets
     assert list(rows[0]["seconds"]["forward"])[: len(sets) + 1] == [*sets, ops.WITHOUT_KERNELS]
     assert set(backward) == {*sets, None}
-    used = ops.on_each_instruction_set(instructions, CPU)
+    used = ops.on_each_instruction_set(instructions, CPU, torch.float32)
     assert [call() for call in used.values()] == [*sets, None]
     assert instructions() in sets
 

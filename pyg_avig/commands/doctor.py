@@ -69,13 +69,13 @@ def _kernels() -> Iterator[str]:
 
     for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         with _logged("pyg_avig.ops") as reasons:
-            serve = kernels.serves(torch.empty(1, device=kind))
-        if serve:
+            refusal = kernels.refusal(torch.device(kind), torch.float32)
+        if refusal is None:
             yield f"{kind}: ours serve" + (f", for {instructions()}" if kind == "cpu" else "")
             continue
         if kind == "cpu" and instructions() is None:
             reasons.append("PYG_AVIG_KERNELS is 0")
-        why = " ".join("; ".join(reasons).split()) or f"there are none for {kind}"
+        why = " ".join("; ".join(reasons).split()) or refusal
         yield f"{kind}: PyTorch's own operations serve ({why})"
 
 

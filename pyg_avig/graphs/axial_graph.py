@@ -106,7 +106,7 @@ class AxialGraph:
 
     def neighbor_counts(self, like: Tensor) -> Tensor:
         """The number of neighbours of all nodes, at least 1, (), of the dtype of ``like``."""
-        return like.new_tensor(max(self.degree, 1))
+        return like.new_full((), max(self.degree, 1))  # Nothing is copied from the host.
 
     @property
     def num_edges(self) -> int:

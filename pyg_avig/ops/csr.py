@@ -39,16 +39,11 @@ def refuse(graph: Adjacency, device: torch.device, dtype: torch.dtype) -> str | 
     """Why this path does not run; ``None`` if it does."""
     if is_recorded():
         return "a compiled, exported or traced program takes no sorted edges"
-    if device.type == "cuda" and _is_captured():
+    if device.type == "cuda" and kernels.gpu.is_captured():
         return "a CUDA graph takes no sorted edges, whose order cannot be looked at"
     if is_mapped(graph):
         return "vmap maps over the edges, of which only one set can be sorted"
     return kernels.refusal(device, dtype)
-
-
-def _is_captured() -> bool:
-    """Whether a CUDA graph is being captured."""
-    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def csr_attention(
@@ -71,7 +66,7 @@ def csr_attention(
             edge_features = layout.ordered(edge_features, wide)
             similarity = _cosine_with_edges(layout, unit(query), key.to(wide), edge_features)
         weight = get_affinity(affinity).function(
-            similarity, beta.to(similarity.dtype), EdgeNeighbors(layout.target, query.size(0))
+            similarity, beta.to(similarity.dtype), _RowNeighbors(layout)
         )
         weight = F.dropout(weight, dropout)
         out = spread(layout, value, [weight])
@@ -212,14 +207,26 @@ class _CsrLayout:
         return [(targets.index_select(0, self.target), sources.index_select(0, self.source))]
 
     def sums(self, weights: list[Tensor], transpose: bool) -> Tensor:
-        (weight,) = weights
-        index, size = (
-            (self.source, self.num_sources) if transpose else (self.target, self.num_targets)
-        )
-        return weight.new_zeros(size, weight.size(1)).index_add(0, index, weight)
+        """As the product with ones, in one order, where index_add has none on a GPU."""
+        senders = self.num_targets if transpose else self.num_sources
+        ones = weights[0].new_ones(senders, weights[0].size(1), 1)
+        return spread(self, ones, weights, transpose).squeeze(-1)
 
     def repeated(self, times: int) -> _CsrLayout:
         return self  # It takes any number of heads.
+
+
+class _RowNeighbors(EdgeNeighbors):
+    """Reductions over the edges of each target, whose sums and their gradients have one order."""
+
+    def __init__(self, layout: _CsrLayout) -> None:
+        super().__init__(layout.target, layout.num_targets)
+        self.layout = layout
+
+    def sum(self, value: Tensor) -> Tensor:
+        total = self.layout.sums([value], False)
+        ones = total.new_ones(self.layout.num_sources, total.size(1), 1)
+        return pairs(self.layout, total.unsqueeze(-1), ones)[0]
 
 
 def _sorted_by(index: Tensor, order: Tensor) -> Tensor | None:

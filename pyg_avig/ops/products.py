@@ -77,7 +77,7 @@ def pairs(layout: Layout, a: Tensor, b: Tensor) -> list[Tensor]:
     """:meth:`Layout.pairs`, differentiable."""
     if _composed(layout, a, b):
         return layout.composed_pairs(a, b)
-    if not _differentiated():
+    if _bare():
         return layout.pairs(a.contiguous(), b.contiguous())
     return list(_Pairs.apply(layout, a, b))
 
@@ -87,7 +87,7 @@ def spread(layout: Layout, x: Tensor, weights: list[Tensor], transpose: bool = F
     if _composed(layout, x, *weights):
         return layout.composed_spread(x, weights, transpose)
     weights = [weight.to(weight_dtype(x)) for weight in weights]
-    if not _differentiated():
+    if _bare():
         return layout.spread(x.contiguous(), weights, transpose)
     return _Spread.apply(layout, transpose, x, *weights)
 
@@ -98,6 +98,8 @@ def cosine(layout: Layout, query: Tensor, key: Tensor) -> list[Tensor]:
     query, key = query.to(common), key.to(common)
     if _composed(layout, query, key):
         return [held(product) for product in layout.composed_pairs(unit(query), unit(key))]
+    if is_compiled():
+        return [held(product) for product in pairs(layout, unit(query), unit(key))]
     return list(_Cosine.apply(layout, query, key))
 
 
@@ -115,16 +117,19 @@ def in_transform() -> bool:
 def _composed(layout: Layout, *tensors: Tensor) -> bool:
     """Whether products are to be composed: where the layout has none, or PyTorch must follow.
 
-    A compiler takes the kernels as they are: it knows their shapes, and differentiates once.
+    A compiler takes the operators as they are (they have derivatives of their own,
+    :mod:`~pyg_avig.ops.kernels.derivatives`), but for transforms that it looks into.
     """
     if not layout.serves(tensors[0]):
         return True
-    return in_transform() if is_compiled() else followed(*tensors)
+    if is_compiled():
+        return in_transform() or forward_ad._current_level >= 0
+    return followed(*tensors)
 
 
-def _differentiated() -> bool:
-    """Whether a gradient may be asked for; else, as in most backwards, the bare products serve."""
-    return torch.is_grad_enabled() or in_transform()
+def _bare() -> bool:
+    """Whether the products serve as they are: in what is compiled, or without gradients."""
+    return is_compiled() or not (torch.is_grad_enabled() or in_transform())
 
 
 def followed(*tensors: Tensor) -> bool:
@@ -185,6 +190,7 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
+        grad = grad.contiguous()  # Once, for both products.
         grad_x: Tensor | None = None
         grad_weights: list = [None] * len(weights)
         with full_precision(x.device):

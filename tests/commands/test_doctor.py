@@ -18,7 +18,7 @@ def test_says_what_there_is(capsys):
 
 @pytest.mark.parametrize(("there", "word"), [(True, "ours serve"), (False, "PyTorch's own")])
 def test_says_who_computes(there, word, monkeypatch):
-    monkeypatch.setattr(kernels, "serves", lambda x: there)
+    monkeypatch.setattr(kernels, "refusal", lambda *kind: None if there else "none here")
     assert word in next(doctor._kernels())
 
 
@@ -28,11 +28,11 @@ def test_says_why_kernels_are_off(monkeypatch):
 
 
 def test_says_why_kernels_cannot_be_compiled(monkeypatch):
-    def fail(x):
+    def fail(*kind):
         kernels.build._log.warning("found no C++ compiler")
-        return False
+        return "none here"
 
-    monkeypatch.setattr(kernels, "serves", fail)
+    monkeypatch.setattr(kernels, "refusal", fail)
     assert "found no C++ compiler" in next(doctor._kernels())
 
 

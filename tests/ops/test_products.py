@@ -366,3 +366,43 @@ def test_inductor_hands_the_kernels_memory_that_they_take():
     grads = [torch.autograd.grad(out.square().sum(), (image, beta)) for out in (found, expected)]
     for a, b in zip(*grads, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def compiled_on_a_lattice(backend):
+    def call(query, key, value, beta=BETA):
+        return cross_attention(query, key, value, AxialGraph((2, 2)), beta)
+
+    torch._dynamo.reset()
+    return call, torch.compile(call, fullgraph=True, backend=backend)
+
+
+def test_forward_mode_within_a_compiled_program():
+    call, _ = compiled_on_a_lattice("aot_eager")
+
+    def with_tangent(x, tangent):
+        with forward_ad.dual_level():
+            out = call(*[forward_ad.make_dual(x, tangent)] * 3)
+            return forward_ad.unpack_dual(out).tangent
+
+    inputs = random()[:2]
+    compiled = torch.compile(with_tangent, backend="aot_eager")
+    same(compiled(*inputs), with_tangent(*inputs))
+
+
+def test_second_derivatives_where_a_backend_leaves_them_to_pytorch():
+    penalties = []
+    inputs = [x.requires_grad_() for x in random()] + [BETA.clone().requires_grad_()]
+    for function in compiled_on_a_lattice("eager"):
+        grads = torch.autograd.grad(function(*inputs).square().sum(), inputs, create_graph=True)
+        penalty = sum(grad.square().sum() for grad in grads)
+        penalties.append(torch.autograd.grad(penalty, inputs))
+    same(penalties[1], penalties[0])
+
+
+def test_a_compiled_program_outlives_the_kernels(monkeypatch):
+    call, compiled = compiled_on_a_lattice("aot_eager")
+    inputs = random()
+    expected = call(*inputs)
+    same(compiled(*inputs), expected)
+    monkeypatch.setattr("pyg_avig.ops.kernels.cpu.library", lambda: None)
+    same(compiled(*inputs), expected)

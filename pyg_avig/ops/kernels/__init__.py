@@ -2,7 +2,8 @@
 
 The two products of cross-attention; and GELU behind BatchNorm, on the CPU alone.
 
-``schemas.py`` says what the operators take and give, on any device; ``build.py`` compiles the C++
+``schemas.py`` says what the operators take and give, on any device, ``derivatives.py`` how
+PyTorch differentiates them; ``build.py`` compiles the C++
 (cpp/) when it is first needed, ``cpu.py`` runs it; ``gpu.py`` runs what is in triton/. Where none
 serves, :mod:`pyg_avig.ops.axial` takes PyTorch's own products, and the edge list takes the place of
 :mod:`pyg_avig.ops.csr`.
@@ -22,7 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_avig.ops.kernels import cpu, gpu, schemas  # noqa: F401 (they register the operators)
+from pyg_avig.ops.kernels import cpu, derivatives, gpu, schemas  # noqa: F401 (they register)
 from pyg_avig.ops.kernels.build import TYPES, library
 from pyg_avig.ops.kernels.schemas import weight_dtype
 
@@ -47,7 +48,7 @@ def refusal(device: torch.device, dtype: torch.dtype) -> str | None:
     if dtype not in TYPES:
         return f"its kernels take {', '.join(map(str, TYPES))} (got {dtype})"
     if device.type == "cuda":
-        return gpu.refusal()
+        return gpu.refusal(device, dtype)
     if device.type != "cpu":
         return f"its kernels are for CPUs, and for GPUs of CUDA and ROCm (got {device.type})"
     if library() is None:

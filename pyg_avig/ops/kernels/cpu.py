@@ -1,4 +1,8 @@
-"""The operators on the CPU: calls into the compiled kernels."""
+"""The operators on the CPU: calls into the compiled kernels.
+
+Without these, in a program that was compiled where there were some, PyTorch's own operations serve
+for the products.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_avig.ops.kernels import schemas
+from pyg_avig.ops.kernels import composed, schemas
 from pyg_avig.ops.kernels.build import TYPES, library
 
 _GRAIN = 2**15  # Numbers below which a second thread costs more than it does; PyTorch's own bound.
@@ -17,6 +21,8 @@ _GRAIN = 2**15  # Numbers below which a second thread costs more than it does; P
 
 @torch.library.impl(schemas.OPERATORS, "axial_pairs", "CPU")
 def _axial_pairs(a, b, scales, graphs, axes):
+    if library() is None:
+        return composed.axial_pairs(a, b, scales, graphs, axes)
     weights = schemas.empty_axial_pairs(a, b, scales, graphs, axes)
     schemas.check("axial_pairs", a.dtype, a, b)
     schemas.check("axial_pairs", schemas.weight_dtype(a), *scales)
@@ -26,6 +32,8 @@ def _axial_pairs(a, b, scales, graphs, axes):
 
 @torch.library.impl(schemas.OPERATORS, "axial_spread", "CPU")
 def _axial_spread(x, weights, transpose, graphs, axes):
+    if library() is None:
+        return composed.axial_spread(x, weights, transpose, graphs, axes)
     out = torch.empty_like(x)
     schemas.check("axial_spread", x.dtype, x)
     schemas.check("axial_spread", schemas.weight_dtype(x), *weights)
@@ -47,6 +55,8 @@ def _run_axial(
 
 @torch.library.impl(schemas.OPERATORS, "csr_pairs", "CPU")
 def _csr_pairs(pointer, columns, a, b, scales):
+    if library() is None:
+        return composed.csr_pairs(pointer, columns, a, b, scales)
     out = schemas.empty_csr_pairs(pointer, columns, a, b, scales)
     schemas.check("csr_pairs", a.dtype, a, b)
     schemas.check("csr_pairs", out.dtype, *scales)
@@ -59,6 +69,8 @@ def _csr_pairs(pointer, columns, a, b, scales):
 
 @torch.library.impl(schemas.OPERATORS, "csr_spread", "CPU")
 def _csr_spread(pointer, columns, order, x, weight):
+    if library() is None:
+        return composed.csr_spread(pointer, columns, order, x, weight)
     out = schemas.empty_csr_spread(pointer, columns, order, x, weight)
     schemas.check("csr_spread", x.dtype, x)
     schemas.check("csr_spread", schemas.weight_dtype(x), weight)

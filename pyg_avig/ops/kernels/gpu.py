@@ -26,17 +26,19 @@ SMALL = 64
 _TILE = 128  # Channels, of one head or several, that a tile of edges holds.
 _EDGES = 16  # Edges in a tile.
 _log = logging.getLogger(__name__)
-_failed = False
+_MOST = 2**16 - 1  # Programs along the second and third axis of a grid.
+_failed: set[tuple[torch.device, torch.dtype]] = set()
 
 
-def refusal() -> str | None:
-    """Why the kernels do not serve here; ``None`` if they do."""
+def refusal(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the kernels do not serve features of ``dtype`` here; ``None`` if they do."""
     if os.environ.get("PYG_AVIG_KERNELS") == "0":
         return "PYG_AVIG_KERNELS=0 turns its kernels off"
     if not _has_triton():
         return "its kernels for GPUs need Triton, which is not installed"
-    if _failed:
-        return "its kernels failed on this GPU (the log says why)"
+    for where, kind in _failed:
+        if kind == dtype and device.index in (None, where.index):
+            return f"its kernels failed for {dtype} on this GPU (the log says why)"
     return None
 
 
@@ -51,18 +53,29 @@ def _run(name: str, launches: Sequence[tuple[tuple[int, ...], list[Any], dict[st
     Returns:
         Whether it could be run.
     """
-    global _failed
-    if refusal() is not None:
+    tensors = [x for _, args, _ in launches for x in args if isinstance(x, Tensor)]
+    device, dtype = tensors[0].device, next(x.dtype for x in tensors if x.is_floating_point())
+    for x in tensors:  # A mistake of the caller's says nothing of the kernels.
+        if x.device != device:
+            raise RuntimeError(f"{name}: expected tensors on one device (got {device}, {x.device})")
+    fits = all(max(grid[1:]) <= _MOST for grid, _, _ in launches)
+    if not fits or refusal(device, dtype) is not None:
         return False
     try:
         for grid, args, sizes in launches:
             with torch.cuda.device_of(args[0]):  # Triton launches on the current one.
                 _kernel(name)[grid](*args, **sizes)
     except Exception as error:  # Triton, its compilers and drivers have no common one.
-        _failed = True
+        if not is_captured():  # Much fails in a CUDA graph that works outside of it.
+            _failed.add((device, dtype))
         _log.warning("PyTorch serves instead of the Triton kernels: %s: %s", name, error)
         return False
     return True
+
+
+def is_captured() -> bool:
+    """Whether a CUDA graph is being captured."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def _kernel(name: str) -> Any:
@@ -83,7 +96,7 @@ def axial_pairs(
     launches = []
     for weight in weights:
         before, inner, members, _ = weight.shape
-        tiles = _axial_tiles(members)
+        tiles = _axial_tiles(members, weight.dtype)
         high = _parts(members, tiles["ROWS"])
         args = [a, b, *(scales or (a, a)), weight, members, inner, a.size(-1)]
         sizes = {"SCALED": bool(scales), **tiles}
@@ -107,7 +120,7 @@ def axial_spread(
     launches = []
     for n, weight in enumerate(weights):
         before, inner, members, _ = weight.shape
-        tiles = _axial_tiles(members)
+        tiles = _axial_tiles(members, weight.dtype)
         grid = before * inner, _parts(members, tiles["ROWS"]), _parts(x.size(-1), tiles["CHANNELS"])
         target = out if n == len(weights) - 1 else sums
         args = [x, weight, sums, target, members, inner, x.size(-1)]
@@ -117,9 +130,16 @@ def axial_spread(
     return out
 
 
-def _axial_tiles(members: int) -> dict[str, int]:
+def _axial_tiles(members: int, dtype: torch.dtype) -> dict[str, Any]:
     """Tiles small enough for the memory that every GPU has beside its arithmetic, in fp64 too."""
-    return {"ROWS": min(max(_power_of_2(members), 16), SMALL), "CHANNELS": 32, "num_stages": 2}
+    rows = min(max(_power_of_2(members), 16), SMALL)
+    return {"ROWS": rows, "CHANNELS": 32, "PRECISION": _precision(dtype), "num_stages": 2}
+
+
+def _precision(dtype: torch.dtype) -> str:
+    """That of products: TF32 where PyTorch was told that it may, and the GPU has it."""
+    asked = torch.get_float32_matmul_precision() != "highest" and dtype == torch.float32
+    return "tf32" if asked and torch.version.hip is None else "ieee"
 
 
 def csr_pairs(

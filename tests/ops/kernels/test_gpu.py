@@ -271,8 +271,9 @@ def test_refusals_say_why(monkeypatch):
     assert why() is None
     assert "float64, torch.bfloat16, torch.float16 (got torch.complex64)" in why(dtype=torch.cfloat)
     assert "GPUs of CUDA and ROCm (got mps)" in why("mps")
-    monkeypatch.setattr(gpu, "_failed", True)
-    assert "failed on this GPU (the log says why)" in why()
+    monkeypatch.setattr(gpu, "_failed", {(torch.device("cuda:1"), torch.float32)})
+    assert "failed for torch.float32 on this GPU (the log says why)" in why("cuda:1")
+    assert why("cuda:0") is why("cuda:1", dtype=torch.half) is None
     monkeypatch.setattr(gpu, "_has_triton", lambda: False)
     assert "need Triton, which is not installed" in why()
     monkeypatch.setenv("PYG_AVIG_KERNELS", "0")
@@ -280,6 +281,53 @@ def test_refusals_say_why(monkeypatch):
     for name in ("is_initialized", "is_current_stream_capturing"):
         monkeypatch.setattr(torch.cuda, name, lambda: True)
     assert "a CUDA graph takes no sorted edges" in why()
+
+
+@needs_triton
+@pytest.mark.parametrize("affinity", ["softmax", "relu", "sigmoid"])
+@pytest.mark.parametrize(("name", "graph"), [("csr", EDGES), ("axial", AxialGraph((2, 2)))])
+def test_affinities_and_several_sets_of_features(triton, name, graph, affinity):
+    def call(query, backend=name):
+        key, value = query.sin(), query.cos()
+        return cross_attention(query, key, value, graph, beta, affinity, backend=backend)
+
+    beta, sets = torch.tensor([0.7, 2.5]), torch.randn(3, 4, 2, 5, requires_grad=True)
+    sets.data[0, 0] = 0  # The cosine with a zero vector is zero.
+    found = torch.func.vmap(call)(sets)
+    expected = torch.stack([call(x, "edge_list") for x in sets])
+    grads = [torch.autograd.grad(out.square().sum(), sets) for out in (found, expected)]
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*grads)
+
+
+def test_tensors_elsewhere_are_no_failure_of_a_kernel(monkeypatch):
+    monkeypatch.setattr(gpu, "_failed", set())
+    pointer, columns = torch.tensor([0, 1]), torch.tensor([0])
+    x = torch.randn(1, 1, 4)
+    weight = torch.ones(1, 1, device="meta")
+    with pytest.raises(RuntimeError, match=r"csr_spread: expected tensors on one device.*meta"):
+        gpu.csr_spread(pointer, columns, None, x, weight)
+    assert gpu._failed == set()
+
+
+def test_grids_that_are_too_high_are_left_to_pytorch(triton, monkeypatch):
+    monkeypatch.setattr(gpu, "_MOST", 2)
+    monkeypatch.setattr(gpu, "_kernel", lambda name: pytest.fail("launched"))
+    pointer, columns = csr(EDGES, 4)
+    a, b = torch.randn(4, 3, 130), torch.randn(3, 3, 130)
+    args = pointer, columns, a, b, []
+    same(kernels.csr_pairs(*args), composed.csr_pairs(*args), a.dtype)
+
+
+@needs_triton
+def test_tf32_is_for_those_who_ask(triton, monkeypatch):
+    seen = []
+    monkeypatch.setattr(gpu, "_run", lambda name, launches: seen.append(launches[0][2]) or True)
+    for asked in ("highest", "high"):
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda asked=asked: asked)
+        for dtype in (torch.float32, torch.float64):
+            kernels.axial_pairs(*torch.randn(2, 4, 1, 3, dtype=dtype), [], 1, [1, 4, 1])
+    assert [sizes["PRECISION"] for sizes in seen] == ["ieee", "ieee", "tf32", "ieee"]
 
 
 @needs_triton
@@ -291,7 +339,7 @@ def test_a_kernel_that_fails_leaves_the_work_to_pytorch_once_and_for_all(monkeyp
         raise RuntimeError("Failed to find C compiler")
 
     monkeypatch.delenv("PYG_AVIG_KERNELS", raising=False)
-    monkeypatch.setattr(gpu, "_failed", False)
+    monkeypatch.setattr(gpu, "_failed", set())
     monkeypatch.setattr(gpu, "_kernel", broken)
     edges, lattice = graph_of(8, 15, 100), AxialGraph((2, 4))
     inputs = [torch.randn(n, 2, 7, requires_grad=True) for n in (8, 15, 15)]
@@ -307,7 +355,7 @@ def test_a_kernel_that_fails_leaves_the_work_to_pytorch_once_and_for_all(monkeyp
     assert tried == ["csr_pairs"]
     (record,) = caplog.records
     assert "csr_pairs: Failed to find C compiler" in record.getMessage()
-    assert "failed on this GPU" in refusal("csr", EDGES, "cuda")
+    assert gpu._failed == {(torch.device("cpu"), torch.float32)}
 
 
 @needs_triton

@@ -3,7 +3,8 @@
 Node features are (before, members, inner, channels), and a class is what lies along the second
 axis: `members` rows, `inner` rows apart. Weights are (before, inner, members, members). A program
 takes a tile of the result of one class; tiles of rows are ROWS high, at least 16, as products of
-tiles (`tl.dot`) ask for. These are of the weights' precision, in full ("ieee", not TF32).
+tiles (`tl.dot`) ask for. These are of the weights' precision, in full ("ieee") unless TF32 is asked
+for.
 """
 
 import triton
@@ -23,6 +24,7 @@ def axial_pairs(
     SCALED: tl.constexpr,
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """out[class, i, j] = <row i of a, row j of b>, [ROWS, ROWS] of them."""
     this = tl.program_id(0).to(tl.int64)
@@ -44,7 +46,7 @@ def axial_pairs(
             other=0,
         )
         x, y = x.to(sums.dtype), y.to(sums.dtype)
-        sums = tl.dot(x, y, sums, input_precision="ieee", out_dtype=sums.dtype)
+        sums = tl.dot(x, y, sums, input_precision=PRECISION, out_dtype=sums.dtype)
     if SCALED:
         sums *= tl.load(scale_a + row_i, mask=i < members, other=0)[:, None]
         sums *= tl.load(scale_b + row_j, mask=j < members, other=0)[None, :]
@@ -67,6 +69,7 @@ def axial_spread(
     TRANSPOSE: tl.constexpr,
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """Row i of out = sum over j of weight[class, i, j] * row j of x, [ROWS, CHANNELS] of them.
 
@@ -93,7 +96,7 @@ def axial_spread(
             mask=(j < members)[:, None] & (c < channels)[None, :],
             other=0,
         )
-        sums = tl.dot(w, rows.to(w.dtype), sums, input_precision="ieee", out_dtype=sums.dtype)
+        sums = tl.dot(w, rows.to(w.dtype), sums, input_precision=PRECISION, out_dtype=sums.dtype)
     place = (first + i * inner)[:, None] * channels + c[None, :]
     inside = (i < members)[:, None] & (c < channels)[None, :]
     if ADD:
