@@ -104,7 +104,11 @@ def _trainable(words: list[str]) -> list[str]:
             f"expected pyg-avig {words[0]} --config FILE, or a name that `pyg-avig configs` lists "
             "(got none)"
         )
-    return with_config_files(words)
+    words = with_config_files(words)
+    if words[0] in COMMANDS:
+        # The same again behind large imports; here, so that a slip is answered at once.
+        import_module("pyg_avig.commands.keys").check_keys(words)
+    return words
 
 
 def _needs(name: str | None) -> InputError:

@@ -106,11 +106,13 @@ class CLI(LightningCLI):
             parser_kwargs={
                 "prog": "pyg-avig",
                 "exit_on_error": False,
+                "allow_abbrev": False,
                 **{
                     name: {
                         "prog": f"pyg-avig {name}",
                         "description": text,
                         "exit_on_error": False,
+                        "allow_abbrev": False,
                     }
                     for name, text in _SUBCOMMANDS.items()
                 },
