@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import math
 import os
 import shlex
@@ -48,7 +47,7 @@ from pyg_avig.train.predict import predict_images
 from pyg_avig.train.predict_graphs import predict_data, predict_files
 from pyg_avig.train.predict_scenes import load_task, predict_scenes
 from pyg_avig.train.recipe import Recipe, check_ranges
-from pyg_avig.train.report import StartReport, end_lines
+from pyg_avig.train.report import StartReport, end_lines, hush_lightning
 from pyg_avig.train.runs import Run, metrics_until, newest_run, run_to_resume, write_metrics
 
 # What Lightning takes without a word.
@@ -94,7 +93,7 @@ class CLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None, **kwargs: Any) -> None:
         self._resumed: Run | None = None
-        logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_no_advertisement)
+        hush_lightning()
         super().__init__(
             Recipe,
             pl.LightningDataModule,
@@ -353,11 +352,6 @@ def _taken(words: list[str], option: str) -> tuple[list[str], str | None]:
             return [*words[:n], *words[n + 2 :]], words[n + 1]
         return [*words[:n], *words[n + 1 :]], ""
     return words, None
-
-
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    """Whether a line of Lightning's log is one of its own; it recommends services in others."""
-    return "Tip: For seamless" not in record.getMessage()
 
 
 def _exists(folder: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shlex
@@ -16,6 +17,23 @@ from pyg_avig.errors import InputError
 from pyg_avig.train.graph_task import GraphTask
 from pyg_avig.train.interruption import LastCheckpoint
 from pyg_avig.train.recipe import Recipe
+
+_NO_NEWS = (
+    "GPU available:",  # The start line names the device.
+    "TPU available:",
+    "`Trainer.fit` stopped: `max_",  # As it was told; the lines at the end say more.
+    "Restoring states from",  # Another line says that it was done.
+    "Tip: For seamless",  # Services that Lightning recommends.
+)
+
+
+def hush_lightning() -> None:
+    """Keep lines of Lightning's log that carry no news off the screen."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not any(text in record.getMessage() for text in _NO_NEWS)
 
 
 class StartReport(Callback):

@@ -138,7 +138,7 @@ def test_a_training_is_quiet(tmp_path):
     )
     printed = run.stdout + run.stderr
     assert run.returncode == 0
-    for word in ("Warning", "Tip", "litlogger", "FLOPs"):
+    for word in ("Warning", "Tip", "litlogger", "FLOPs", "PU available", "stopped"):
         assert word not in printed
     assert "training: attentionvig_nano, " in printed
     assert "best: " in printed
