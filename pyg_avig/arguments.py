@@ -52,7 +52,7 @@ def _predict() -> ArgumentParser:
         "images",
         nargs="*",
         help="Image files, of any size, folders of them, patterns such as 'photos/*.jpg'; or Data "
-        "of PyG as torch.save writes it.",
+        "of PyG as torch.save writes it, folders of *.pt, and tables *.csv of molecules.",
     )
     parser.add_argument(
         "--top", type=int, help="Likeliest classes of each image; 1 if nothing is said."

@@ -36,6 +36,7 @@ _EXAMPLES = """\
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or FOLDER, 'a/*.png')
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out FOLDER  (objects, pixels)
   pyg-avig predict  RUN/checkpoints/best.ckpt GRAPH.pt [...] --out FILE.csv  (graphs, nodes, edges)
+  pyg-avig predict  RUN/checkpoints/best.ckpt MOLECULES.csv --out FILE.csv  (after own_graphs)
   pyg-avig predict  RUN/checkpoints/best.ckpt --config RUN/config.yaml --out FILE.csv  (the same)
   pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors  (or FOLDER/, model.onnx, .pt2)
   pyg-avig explore  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out PAGE.html
