@@ -1,13 +1,16 @@
 """Keys that are refused before PyTorch is loaded: those that the parser would refuse, no others."""
 
+import re
+import shlex
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from jsonargparse import ArgumentError
 
 from pyg_avig import InputError
 from pyg_avig.commands.keys import check_keys
-from pyg_avig.config_files import named_configs
+from pyg_avig.config_files import named_configs, with_config_files
 from pyg_avig.train.cli import CLI
 
 NANO = str(named_configs()["digits/nano"])
@@ -46,6 +49,23 @@ def test_every_option_of_the_parser_passes(command, parsers):
 @pytest.mark.parametrize("name", named_configs())
 def test_every_config_passes(name, command):
     check_keys([command, "--config", str(named_configs()[name])])
+
+
+OF_PAGES = [
+    line.replace("\\\n", " ")
+    for page in ("README.md", *map(str, sorted(Path("docs").glob("*.md"))))
+    for line in re.findall(r"^pyg-avig (?:fit|test) (?:.*\\\n)*.*", Path(page).read_text(), re.M)
+    if "/config.yaml" not in line and "FILE" not in line  # Of a run that is not here.
+]
+
+
+@pytest.mark.parametrize("line", OF_PAGES)
+def test_every_command_of_the_pages_passes(line):
+    check_keys(with_config_files(shlex.split(line, comments=True)[1:]))
+
+
+def test_there_are_commands_in_the_pages():
+    assert len(OF_PAGES) > 20
 
 
 WRONG = [
