@@ -66,7 +66,9 @@ def _predict() -> ArgumentParser:
     parser.add_argument(
         "--out", help="Folder that a detector or segmenter writes to; FILE.csv or FILE.parquet."
     )
-    parser.add_argument("--config", help="In place of graph files: the data of this config.")
+    parser.add_argument(
+        "--config", help="The data of this config; with files, own graphs are read as it says."
+    )
     parser.add_argument("--split", help="One of train, val, test of these data; by default all.")
     parser.add_argument(
         "--threshold", type=float, default=0.5, help="Score from which an object is drawn."

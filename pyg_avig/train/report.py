@@ -130,6 +130,10 @@ class Progress(RichProgressBar):
         super().on_train_start(trainer, pl_module)
         self._began = time.monotonic(), trainer.global_step
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the bar, so that what others print now stands below it."""
+        self.teardown(trainer, pl_module, "fit")
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """What stands beside the bar."""
         metrics = {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
