@@ -126,13 +126,16 @@ def _of_config(word: str) -> Iterator[_Given]:
         content = _read(Path(word).read_bytes() if file else word)
     except OSError:  # The parser will say so.
         return
-    for key, value in content.items() if isinstance(content, dict) else ():
-        yield from _flat(file or "--config", tuple(str(key).split(".")), value)
+    if isinstance(content, dict):
+        yield from _flat(file or "--config", (), content)
 
 
 def _flat(file: str | None, path: tuple[str, ...], value: Any) -> Iterator[_Given]:
-    yield _Given(file, path, value)
-    for key, inner in value.items() if isinstance(value, dict) else ():
+    """The keys that hold no further ones; the parser takes an empty group of any name."""
+    if not isinstance(value, dict):
+        yield _Given(file, path, value)
+        return
+    for key, inner in value.items():
         yield from _flat(file, (*path, *str(key).split(".")), inner)
 
 

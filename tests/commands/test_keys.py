@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonargparse import ArgumentError
 
 from pyg_avig import InputError
@@ -95,6 +97,26 @@ def test_a_slip_is_named(options, said, parsers):
     assert "\n" not in str(refused.value)
     with pytest.raises(ArgumentError):  # Nothing that it would take is refused.
         parsers["fit"].parse_args(["--config", NANO, *options])
+
+
+NAMES = [
+    *("trainer", "model", "data", "seed_everything", "ckpt_path", "init_args", "class_path"),
+    *("dict_kwargs", "max_epochs", "max_epoch", "callbacks", "callbacks+", "logger", "foo", ""),
+    *("lr", "lrr", "batch_size", "model_args", "model_args+", "classes", "__path__"),
+]
+CONTENTS = ["1", "null", "{}", "{lr: 1}", "{init_args: {lr: 1}}", "{max_epochs: 1}", "GraphTask"]
+
+
+@given(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3), *2 * [st.sampled_from(CONTENTS)])
+def test_nothing_that_the_parser_takes_is_refused(parsers, path, option, content):
+    key = ".".join(path)
+    for word in (f"--{key}={option}", f"--config={{{key}: {content}}}"):
+        words = ["--config", NANO, word]
+        try:
+            check_keys(["fit", *words])
+        except InputError:
+            with pytest.raises(ArgumentError):
+                parsers["fit"].parse_args(words)
 
 
 def test_a_slip_in_a_file_is_named_with_the_file(tmp_path):
