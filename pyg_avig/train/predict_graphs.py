@@ -127,7 +127,7 @@ def _transformed(graph: Data, steps: Sequence[BaseTransform], name: str) -> Data
         try:
             graph = step(graph)
         except Exception as error:  # Whatever it finds lacking in a graph that may be anything.
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise InputError(
                 f"{name}: expected a graph that {type(step).__name__} takes (got {reason})"
             ) from None

@@ -239,6 +239,18 @@ def test_a_table_of_new_molecules_is_read_as_that_of_the_training(tmp_path, caps
     torch.testing.assert_close(numbers(table, "value_"), expected[:1], atol=1e-4, rtol=1e-4)
 
 
+def test_a_graph_that_a_transform_cannot_take_is_named(tmp_path, capsys):
+    pytest.importorskip("rdkit")
+    run_on_molecules(tmp_path)
+    torch.save(Data(x=3), tmp_path / "bad.pt")
+    assert predict(tmp_path, str(tmp_path / "bad.pt"), model="checkpoints/best.ckpt")[0] == 2
+    said, end = capsys.readouterr().err.splitlines()
+    assert said.startswith(
+        f"{tmp_path}/bad.pt, graph 0: expected a graph that Constant takes (got "
+    )
+    assert end == "pyg-avig: expected graphs to predict (got none in 1 files)"
+
+
 def test_a_table_needs_the_config_of_its_training(tmp_path, capsys):
     pytest.importorskip("rdkit")
     (tmp_path / "run").mkdir()
