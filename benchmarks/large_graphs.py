@@ -15,6 +15,7 @@ from torch_geometric.data import Data, InMemoryDataset
 
 from pyg_avig.data import GraphData
 from pyg_avig.train import GraphTask
+from pyg_avig.train.report import hush_lightning
 
 SIZES = ((200_000, 2_000_000, False), (200_000, 2_000_000, True), (1_000_000, 10_000_000, True))
 """Nodes, edges, and whether nodes come in batches of sampled neighbours."""
@@ -63,6 +64,7 @@ def large_graphs(
 
 def _epoch(nodes: int, edges: int, sampled: bool, threads: int) -> dict[str, Any]:
     warnings.simplefilter("ignore")
+    hush_lightning()
     torch.set_num_threads(threads)
     pl.seed_everything(0, verbose=False)
     data = GraphData(

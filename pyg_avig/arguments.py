@@ -52,7 +52,7 @@ def _predict() -> ArgumentParser:
         "images",
         nargs="*",
         help="Image files, of any size, folders of them, patterns such as 'photos/*.jpg'; or Data "
-        "of PyG as torch.save writes it.",
+        "of PyG as torch.save writes it, folders of *.pt, and tables *.csv of molecules.",
     )
     parser.add_argument(
         "--top", type=int, help="Likeliest classes of each image; 1 if nothing is said."
@@ -66,7 +66,9 @@ def _predict() -> ArgumentParser:
     parser.add_argument(
         "--out", help="Folder that a detector or segmenter writes to; FILE.csv or FILE.parquet."
     )
-    parser.add_argument("--config", help="In place of graph files: the data of this config.")
+    parser.add_argument(
+        "--config", help="The data of this config; with files, own graphs are read as it says."
+    )
     parser.add_argument("--split", help="One of train, val, test of these data; by default all.")
     parser.add_argument(
         "--threshold", type=float, default=0.5, help="Score from which an object is drawn."

@@ -36,6 +36,7 @@ _EXAMPLES = """\
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...]  (or FOLDER, 'a/*.png')
   pyg-avig predict  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out FOLDER  (objects, pixels)
   pyg-avig predict  RUN/checkpoints/best.ckpt GRAPH.pt [...] --out FILE.csv  (graphs, nodes, edges)
+  pyg-avig predict  RUN/checkpoints/best.ckpt MOLECULES.csv --out FILE.csv  (after own_graphs)
   pyg-avig predict  RUN/checkpoints/best.ckpt --config RUN/config.yaml --out FILE.csv  (the same)
   pyg-avig export   RUN/checkpoints/best.ckpt model.safetensors  (or FOLDER/, model.onnx, .pt2)
   pyg-avig explore  RUN/checkpoints/best.ckpt IMAGE [IMAGE ...] --out PAGE.html
@@ -104,7 +105,11 @@ def _trainable(words: list[str]) -> list[str]:
             f"expected pyg-avig {words[0]} --config FILE, or a name that `pyg-avig configs` lists "
             "(got none)"
         )
-    return with_config_files(words)
+    words = with_config_files(words)
+    if words[0] in COMMANDS:
+        # The same again behind large imports; here, so that a slip is answered at once.
+        import_module("pyg_avig.commands.keys").check_keys(words)
+    return words
 
 
 def _needs(name: str | None) -> InputError:

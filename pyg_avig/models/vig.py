@@ -24,6 +24,7 @@ from pyg_avig.graphs.adjacency import to_edge_list
 from pyg_avig.graphs.constructors import positive
 from pyg_avig.models.layers import counted, dtype_of
 from pyg_avig.nn import CrossAttnConv, Grapher, make_aggregation
+from pyg_avig.nn.layer_inputs import checked_floating
 from pyg_avig.ops import refusal
 
 LEVELS = ("graph", "node", "edge")
@@ -244,6 +245,7 @@ class ViG(nn.Module):
         return torch.cat(features, -1) if features else None
 
     def _check_dtype(self, name: str, value: Tensor) -> None:
+        checked_floating(name, value)
         dtype = dtype_of(self)
         if value.dtype != dtype and not torch.is_autocast_enabled(value.device.type):
             raise InputError(f"expected {name} of the model's dtype {dtype} (got {value.dtype})")

@@ -109,5 +109,15 @@ def _check_kind(name: str, x: Tensor, like: Tensor) -> None:
         raise InputError(
             f"expected {name} and layer on one device (got {x.device} and {like.device})"
         )
+    checked_floating(name, x)
     if x.dtype != like.dtype and not torch.is_autocast_enabled(x.device.type):
         raise InputError(f"expected {name} and layer of one dtype (got {x.dtype} and {like.dtype})")
+
+
+def checked_floating(name: str, x: Tensor) -> None:
+    """Refuse whole numbers, which no linear map takes; they may be categories."""
+    if not x.is_floating_point():
+        raise InputError(
+            f"expected {name} of a floating dtype (got {x.dtype}); .float() makes it of numbers, "
+            "torch.nn.functional.one_hot or an embedding of categories"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import math
 import os
 import shlex
@@ -39,16 +38,18 @@ from pyg_avig.train.checkpoint import (
     read_checkpoint,
     read_trained,
 )
+from pyg_avig.train.config_data import Reading, reading_of
 from pyg_avig.train.explore import explore_images
 from pyg_avig.train.export import NEEDED_OF_GRAPHS
 from pyg_avig.train.image_classifier import ImageClassifier
 from pyg_avig.train.interruption import CarryOn, LastCheckpoint, Stopped
+from pyg_avig.train.model_card import run_config
 from pyg_avig.train.parser_errors import reason_of
 from pyg_avig.train.predict import predict_images
 from pyg_avig.train.predict_graphs import predict_data, predict_files
 from pyg_avig.train.predict_scenes import load_task, predict_scenes
 from pyg_avig.train.recipe import Recipe, check_ranges
-from pyg_avig.train.report import StartReport, end_lines
+from pyg_avig.train.report import StartReport, end_lines, hush_lightning
 from pyg_avig.train.runs import Run, metrics_until, newest_run, run_to_resume, write_metrics
 
 # What Lightning takes without a word.
@@ -94,7 +95,7 @@ class CLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None, **kwargs: Any) -> None:
         self._resumed: Run | None = None
-        logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_no_advertisement)
+        hush_lightning()
         super().__init__(
             Recipe,
             pl.LightningDataModule,
@@ -106,11 +107,13 @@ class CLI(LightningCLI):
             parser_kwargs={
                 "prog": "pyg-avig",
                 "exit_on_error": False,
+                "allow_abbrev": False,
                 **{
                     name: {
                         "prog": f"pyg-avig {name}",
                         "description": text,
                         "exit_on_error": False,
+                        "allow_abbrev": False,
                     }
                     for name, text in _SUBCOMMANDS.items()
                 },
@@ -353,11 +356,6 @@ def _taken(words: list[str], option: str) -> tuple[list[str], str | None]:
     return words, None
 
 
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    """Whether a line of Lightning's log is one of its own; it recommends services in others."""
-    return "Tip: For seamless" not in record.getMessage()
-
-
 def _exists(folder: str) -> bool:
     system, name = place(folder)
     return system.exists(name)
@@ -510,7 +508,7 @@ def predict(
         out: Where a detector or segmenter writes, see ``predict_scenes``; or of graphs, see
             :func:`predict_files`.
         threshold: See ``predict_scenes``.
-        config: See :func:`predict_data`.
+        config: See :func:`predict_data`; with files, how they are read, see :func:`predict_files`.
         split: See :func:`predict_data`.
         top: See :func:`predict_images`.
         format: Its ``form``.
@@ -571,15 +569,30 @@ def _predict_graphs(
 ) -> int:
     if out is None:
         raise InputError(f"{checkpoint}: expected a file to write to: add --out FILE.csv")
-    if bool(files) == (config is not None):
-        raise InputError("expected graph files, or a data set by --config (got both or neither)")
+    if not files and config is None:
+        raise InputError("expected graph files, or a data set by --config (got neither)")
     if isinstance(content, OnnxModel):
         task = graph_task_of(content)
     else:
         task = load_graph_task(checkpoint, content)
+    if config is not None and not files:
+        predict_data(task, config, out, split)
+        return 0
+    if split is not None:
+        raise InputError(f"expected no files but --config, for the split {split!r} of its data")
+    return predict_files(task, files, out, _reading(checkpoint, config))
+
+
+def _reading(checkpoint: str, config: str | None) -> Reading | None:
+    """How files are read: as a config says, that of the checkpoint's run if none is given."""
     if config is None:
-        if split is not None:
-            raise InputError(f"expected --config, for the split {split!r} of its data")
-        return predict_files(task, files, out)
-    predict_data(task, config, out, split)
-    return 0
+        own = run_config(checkpoint)
+        system, name = place(own)
+        try:
+            return reading_of(own) if system.exists(name) else None
+        except InputError:  # It is something else, of that name.
+            return None
+    reading = reading_of(config)
+    if reading is None:
+        raise InputError(f"{config}: expected data OwnGraphs, to read files as they are read there")
+    return reading

@@ -13,13 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
+from torch_geometric.transforms import BaseTransform
 
 from pyg_avig.data.loading.graph_data import GraphData
+from pyg_avig.data.loading.image_trees import in_order
+from pyg_avig.data.loading.own_graphs import read_molecules
 from pyg_avig.data.loading.saved_graphs import read_graphs
 from pyg_avig.data.loading.splits import SPLITS
 from pyg_avig.errors import InputError
 from pyg_avig.files import written_whole
-from pyg_avig.train.config_data import data_of
+from pyg_avig.train.config_data import Reading, data_of
 from pyg_avig.train.graph_task import GraphTask
 from pyg_avig.train.rate import say_rate
 from pyg_avig.train.recipe import raised
@@ -28,22 +31,27 @@ Columns = dict[str, np.ndarray]
 SAME_IN_DATA = ("level", "in_channels", "edge_dim", "pos_dim")
 
 
-def predict_files(task: GraphTask, files: Sequence[str], out: str | Path) -> int:
+def predict_files(
+    task: GraphTask, files: Sequence[str], out: str | Path, reading: Reading | None = None
+) -> int:
     """Write what a task predicts of graphs in files: a line a graph, node or pair of nodes.
 
-    The columns are ``file`` and ``graph``, the number in the file; ``node``, or ``source`` and
-    ``target`` of ``edge_label_index``; then for classes ``class`` and ``probability_NAME`` of each,
-    for several labels ``probability_NAME``, for numbers ``value_N`` in the unit of the targets. A
-    file that cannot be read, or whose graphs are not as the model takes them, is named on standard
-    error, and the others are still done; at the end the predictions a second are printed there.
+    The columns are ``file`` and ``graph``, the number in the file; ``smiles``, if all files are
+    tables of molecules; ``node``, or ``source`` and ``target`` of ``edge_label_index``; then for
+    classes ``class`` and ``probability_NAME`` of each, for several labels ``probability_NAME``, for
+    numbers ``value_N`` in the unit of the targets. A file that cannot be read, or whose graphs are
+    not as the model takes them, is named on standard error, and the others are still done; so are
+    SMILES that rdkit cannot parse. At the end the predictions a second are printed there.
 
     Args:
         task: The task.
-        files: Files of ``Data`` that ``torch.save`` wrote, behind the transforms of the training.
+        files: Files of ``Data`` that ``torch.save`` wrote, behind the transforms of the training;
+            folders of them, ``*.pt``; and with ``reading`` tables of molecules, ``*.csv``.
         out: The table, ``*.csv`` or ``*.parquet``; the latter needs pyarrow.
+        reading: How a training on files of one's own read them; its transforms are applied here.
 
     Returns:
-        The exit status: 0, or 1 if a file was left out.
+        The exit status: 0, or 1 if a file or molecule was left out.
 
     Raises:
         InputError: If the table is no such, or no file could be used.
@@ -51,26 +59,79 @@ def predict_files(task: GraphTask, files: Sequence[str], out: str | Path) -> int
     write = _writer(out)
     tables: list[Columns] = []
     failed, start = 0, perf_counter()
+    files = [file for path in files for file in _files_at(path)]
+    named = all(map(_is_table, files))
     for path in files:
+        errors: list[str] = []
         try:
-            graphs = read_graphs(path)
+            graphs, errors = _graphs_in(path, reading)
             tables += [
                 {
                     **_filled(len(found), file=str(path), graph=n),
+                    **(_filled(len(found), smiles=graph.get("smiles") or "") if named else {}),
                     **_places(graph, task.hparams["facts"]["level"]),
                     **_predictions(task, found),
                 }
-                for n, graph in enumerate(graphs)
+                for n, graph in graphs
                 for found in [_outputs(task, graph, f"{path}, graph {n}")]
             ]
         except InputError as error:
-            print(error, file=sys.stderr)
-            failed += 1
+            errors = [*errors, str(error)]
+        if errors:
+            print("\n".join(errors), file=sys.stderr)
+        failed += len(errors)
     if not tables:
         raise InputError(f"expected graphs to predict (got none in {len(files)} files)")
     write(tables)
     _say_rate(tables, start)
     return 1 if failed else 0
+
+
+def _files_at(path: str) -> list[str]:
+    """The files of graphs in a folder; of anything else the path itself."""
+    if not Path(path).is_dir():
+        return [path]
+    files = in_order(map(str, Path(path).rglob("*.pt")))
+    if not files:
+        raise InputError(f"{path}: expected files *.pt with Data of PyG (there are none)")
+    return files
+
+
+def _is_table(path: str) -> bool:
+    return Path(path).suffix.lower() == ".csv"
+
+
+def _graphs_in(path: str, reading: Reading | None) -> tuple[list[tuple[int, Data]], list[str]]:
+    """The graphs of a file with their numbers; and an error for each that is none."""
+    if not _is_table(path):
+        found: Sequence[Data | InputError] = read_graphs(path)
+    elif reading is None:
+        raise InputError(
+            f"{path}: expected the config of a training on own graphs, to read a table as it did "
+            "(there is none beside the checkpoint); --config FILE names it"
+        )
+    else:
+        found = read_molecules(path, reading.smiles)
+    steps = reading.transform if reading else ()
+    graphs = [
+        (n, _transformed(graph, steps, f"{path}, graph {n}"))
+        for n, graph in enumerate(found)
+        if isinstance(graph, Data)
+    ]
+    broken = [(n, error) for n, error in enumerate(found) if isinstance(error, InputError)]
+    return graphs, [f"{path}, graph {n}: {error}" for n, error in broken]
+
+
+def _transformed(graph: Data, steps: Sequence[BaseTransform], name: str) -> Data:
+    for step in steps:
+        try:
+            graph = step(graph)
+        except Exception as error:  # Whatever it finds lacking in a graph that may be anything.
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise InputError(
+                f"{name}: expected a graph that {type(step).__name__} takes (got {reason})"
+            ) from None
+    return graph
 
 
 def predict_data(

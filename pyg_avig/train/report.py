@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shlex
@@ -16,6 +17,23 @@ from pyg_avig.errors import InputError
 from pyg_avig.train.graph_task import GraphTask
 from pyg_avig.train.interruption import LastCheckpoint
 from pyg_avig.train.recipe import Recipe
+
+_NO_NEWS = (
+    "GPU available:",  # The start line names the device.
+    "TPU available:",
+    "`Trainer.fit` stopped: `max_",  # As it was told; the lines at the end say more.
+    "Restoring states from",  # Another line says that it was done.
+    "Tip: For seamless",  # Services that Lightning recommends.
+)
+
+
+def hush_lightning() -> None:
+    """Keep lines of Lightning's log that carry no news off the screen."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not any(text in record.getMessage() for text in _NO_NEWS)
 
 
 class StartReport(Callback):
@@ -111,6 +129,10 @@ class Progress(RichProgressBar):
         """Note when, and where in it."""
         super().on_train_start(trainer, pl_module)
         self._began = time.monotonic(), trainer.global_step
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the bar, so that what others print now stands below it."""
+        self.teardown(trainer, pl_module, "fit")
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """What stands beside the bar."""

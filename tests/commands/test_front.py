@@ -43,6 +43,11 @@ sys.exit(status)
         (["predict", "a.ckpt", "b.png", "--top", "many"], 2, "top"),
         (["export", "a.ckpt"], 2, "out"),
         (["configs", "nothing"], 2, "nothing: expected"),
+        (["fit", "--config=digits/nano", "--foo"], 2, "(got --foo)"),
+        (["fit", "--config=digits/nano", "--model.lrr", "1"], 2, "did you mean lr?"),
+        (["test", "--config=digits/nano", "--data.bath_size=4"], 2, "did you mean batch_size?"),
+        (["fit", "--config=digits/nano", "--trainer.max_epoch=3"], 2, "did you mean max_epochs?"),
+        (["validate", "--config={modle: {lr: 1}}"], 2, "did you mean model?"),
     ],
     ids=str,
 )
@@ -133,7 +138,7 @@ def test_a_training_is_quiet(tmp_path):
     )
     printed = run.stdout + run.stderr
     assert run.returncode == 0
-    for word in ("Warning", "Tip", "litlogger", "FLOPs"):
+    for word in ("Warning", "Tip", "litlogger", "FLOPs", "PU available", "stopped"):
         assert word not in printed
     assert "training: attentionvig_nano, " in printed
     assert "best: " in printed

@@ -304,6 +304,7 @@ def test_a_graph_of_ones_own_replaces_that_of_vision_gnn():
         ({"aggregation": "web"}, None, "aggregation must be one of"),
         ({}, Data(x=torch.ones(3, 5)), "the field edge_index"),
         ({}, Data(x=torch.ones(3, 5).half()), "x of the model's dtype torch.float32 .got torch.fl"),
+        ({}, Data(x=torch.ones(3, 5).long()), "floating dtype .got torch.int64.*float.*one_hot"),
         (
             {"edge_dim": 2},
             Data(torch.ones(3, 5), torch.ones(2, 1).long(), torch.ones(1, 2).double()),
@@ -326,6 +327,12 @@ def test_bad_input_is_named(change, data, message):
 
     with pytest.raises(InputError, match=message):
         run()
+
+
+def test_whole_numbers_are_named_under_autocast_too():
+    graph = Data(x=torch.ones(3, 5).long(), edge_index=torch.ones(2, 1).long())
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(InputError, match="floating dtype"):
+        ViG(**SMALL).eval()(graph)
 
 
 def test_a_lone_node_cannot_train():

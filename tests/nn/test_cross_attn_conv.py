@@ -620,6 +620,12 @@ def test_a_traced_layer_runs_on_other_features(graph):
         ({}, {"size": (5, 4)}, r"expected \(5, 4\) source and target.*got \(4, 4\)"),
         ({}, {"x": (torch.ones(2, 4, 3), torch.ones(3, 4, 3))}, "as many sets"),
         ({}, {"x": torch.ones(4, 3).double()}, "one dtype .got torch.float64 and torch.float32"),
+        (
+            {},
+            {"x": torch.ones(4, 3).long()},
+            "source features of a floating dtype .got torch.i",
+        ),
+        ({"edge_dim": 2}, {"edge_attr": torch.ones(6, 2).int()}, "edge_attr of a floating dtype"),
         ({}, {"x": torch.ones(4, 3, device="meta")}, "one device .got meta and cpu"),
         ({}, {"edge_index": EDGES.to("meta")}, "one device .got meta and cpu"),
         ({}, {"edge_index": AxialGraph(3)}, "features of 3 nodes.*got 4"),

@@ -34,7 +34,7 @@ VALUES = LEAVES | st.lists(LEAVES, max_size=3) | st.dictionaries(WORDS, LEAVES, 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # What dependencies say of nonsense.
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(fields()), VALUES, min_size=1, max_size=3))
 def test_no_config_ends_in_a_traceback(tmp_path, monkeypatch, capsys, changed):
     """All is built; nothing is trained."""

@@ -34,6 +34,7 @@ def test_own_images_from_a_folder_to_pictures(root, tmp_path, capsys):
     assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
     for said in ("on cpu in precision 32-true", "2 epochs", "best checkpoint on validation: "):
         assert said in printed
+    assert printed.rindex("Epoch 1/1") < printed.index("best checkpoint on validation: ")
     assert str(run / "confusion.png") in printed
     assert (str(run / "mistakes.png") in printed) == (run / "mistakes.png").exists()
     with (run / "split.csv").open() as file:

@@ -7,10 +7,10 @@ import yaml
 from data.loading.test_graph_data import Graphs
 from data.neighbors import Connected
 from torch_geometric.data import Data, InMemoryDataset
-from torch_geometric.transforms import RandomLinkSplit
+from torch_geometric.transforms import Constant, RandomLinkSplit
 
 from pyg_avig import InputError
-from pyg_avig.data import GraphData
+from pyg_avig.data import GraphData, OwnGraphs, molecule_graph
 from pyg_avig.models import load_exported_vig
 from pyg_avig.train import GraphTask, load_graph_task
 from pyg_avig.train.cli import main
@@ -199,6 +199,74 @@ def test_parquet_without_its_package_is_named(tmp_path, monkeypatch, capsys):
     assert "needs pyarrow: pip install pyarrow" in capsys.readouterr().err
 
 
+def run_on_molecules(folder):
+    """A run on own graphs, of a table whose molecules get a column more."""
+    step = {"class_path": "torch_geometric.transforms.Constant", "init_args": {"cat": True}}
+    lines = [f"{'C' * (n % 5 + 1)},{n % 5 + 0.5}" for n in range(20)]
+    (folder / "known.csv").write_text("\n".join(["SMI,size", *lines]))
+    data = {"root": str(folder / "known.csv"), "smiles": "SMI", "transform": [step]}
+    config = {"data": {"class_path": "pyg_avig.data.OwnGraphs", "init_args": data}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    facts = OwnGraphs(data["root"], smiles="SMI", transform=[Constant()]).facts
+    task = GraphTask(facts, SMALL).eval()
+    (folder / "checkpoints").mkdir()
+    content = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    torch.save(content, folder / "checkpoints" / "best.ckpt")
+    return task
+
+
+def test_a_table_of_new_molecules_is_read_as_that_of_the_training(tmp_path, capsys):
+    pytest.importorskip("rdkit")
+    task = run_on_molecules(tmp_path)
+    (tmp_path / "known.csv").unlink()  # It is not needed any more.
+    new = tmp_path / "new.csv"
+    new.write_text("name,SMI\na,CCO\nb,nonsense\nc,c1ccccc1\n")
+    best = "checkpoints/best.ckpt"
+    status, table = predict(tmp_path, str(new), model=best)
+    assert status == 1
+    said = capsys.readouterr().err
+    assert f"{new}, graph 1: expected SMILES of a molecule (got 'nonsense'" in said
+    assert [(row["graph"], row["smiles"]) for row in table] == [("0", "CCO"), ("2", "c1ccccc1")]
+    with torch.no_grad():
+        graphs = [Constant()(molecule_graph(smiles)) for smiles in ("CCO", "c1ccccc1")]
+        expected = torch.cat([task(graph) for graph in graphs])
+    torch.testing.assert_close(numbers(table, "value_"), expected, atol=1e-4, rtol=1e-4)
+
+    (tmp_path / "folder").mkdir()
+    torch.save(molecule_graph("CCO"), tmp_path / "folder" / "a.pt")
+    _, table = predict(tmp_path, str(tmp_path / "folder"), model=best)
+    assert list(table[0]) == ["file", "graph", "value_0"]
+    torch.testing.assert_close(numbers(table, "value_"), expected[:1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_graph_that_a_transform_cannot_take_is_named(tmp_path, capsys):
+    pytest.importorskip("rdkit")
+    run_on_molecules(tmp_path)
+    torch.save(Data(x=3), tmp_path / "bad.pt")
+    assert predict(tmp_path, str(tmp_path / "bad.pt"), model="checkpoints/best.ckpt")[0] == 2
+    said, end = capsys.readouterr().err.splitlines()
+    assert said.startswith(
+        f"{tmp_path}/bad.pt, graph 0: expected a graph that Constant takes (got "
+    )
+    assert end == "pyg-avig: expected graphs to predict (got none in 1 files)"
+
+
+def test_a_table_needs_the_config_of_its_training(tmp_path, capsys):
+    pytest.importorskip("rdkit")
+    (tmp_path / "run").mkdir()
+    run_on_molecules(tmp_path / "run")
+    (tmp_path / "run/checkpoints/best.ckpt").rename(tmp_path / "moved.ckpt")
+    new = tmp_path / "new.csv"
+    new.write_text("SMI\nCCO\n")
+    assert predict(tmp_path, str(new), model="moved.ckpt")[0] == 2
+    assert "--config FILE names it" in capsys.readouterr().err
+    config = f"--config={tmp_path}/run/config.yaml"
+    assert predict(tmp_path, str(new), config, model="moved.ckpt")[0] == 0
+    new.write_text("smiles\nCCO\n")
+    assert predict(tmp_path, str(new), config, model="moved.ckpt")[0] == 2
+    assert "new.csv: expected a column 'SMI' (got smiles)" in capsys.readouterr().err
+
+
 FINE = {
     "x": torch.zeros(3, 4),
     "edge_index": torch.tensor([[0], [1]]),
@@ -244,7 +312,8 @@ def test_a_graph_that_the_model_cannot_take_is_named_and_the_others_done(
     ("words", "message"),
     [
         ([], "graph files, or a data set by --config"),
-        (["a.pt", "--config={folder}/config.yaml"], "graph files, or a data set by --config"),
+        (["a.pt", "--config={folder}/config.yaml"], "expected data OwnGraphs, to read files"),
+        (["{folder}"], "expected files .*pt with Data of PyG .there are none"),
         (["a.pt", "--split=val"], "--config, for the split 'val'"),
         (["--config={folder}/config.yaml", "--split=all"], "split must be one of train, val, test"),
         (["--config={folder}/none.yaml"], "none.yaml: expected --config as a file or a name"),

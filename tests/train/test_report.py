@@ -1,4 +1,5 @@
 import csv
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ from torch_geometric.data import Data
 from train.runs import options
 
 from pyg_avig.train.cli import main
-from pyg_avig.train.report import Progress
+from pyg_avig.train.report import Progress, hush_lightning
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +76,21 @@ def test_the_bar_says_what_is_left(monkeypatch):
     assert bar.get_metrics(trainer, None) == {"acc": 1}  # Nothing is known yet.
     trainer.global_step = 60  # Ten updates in ten seconds, and forty to come.
     assert bar.get_metrics(trainer, None) == {"acc": 1, "left": "0:00:40"}
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("GPU available: False, used: False", False),
+        ("TPU available: False, using: 0 TPU cores", False),
+        ("`Trainer.fit` stopped: `max_epochs=2` reached.", False),
+        ("`Trainer.fit` stopped: No training batches.", True),
+        ("Restoring states from the checkpoint path at a.ckpt", False),
+        ("Loaded model weights from the checkpoint at a.ckpt", True),
+    ],
+)
+def test_lines_of_lightning_without_news_are_kept_back(line, shown):
+    hush_lightning()
+    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    record = logging.LogRecord(logger.name, logging.INFO, __file__, 1, line, (), None)
+    assert bool(logger.filter(record)) == shown

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from pyg_avig.data.loading.image_graphs import ArrayImages, ImageGraphDataModule
 
@@ -43,6 +41,8 @@ class Digits(ImageGraphDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split the digits."""
+        from sklearn.datasets import load_digits  # Every command would wait for it.
+
         pixels, labels = load_digits(return_X_y=True)
         # Grey levels are 0 to 16.
         pixels = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
@@ -55,4 +55,6 @@ class Digits(ImageGraphDataModule):
 
 
 def _split(index: np.ndarray, labels: np.ndarray, share: float) -> list[np.ndarray]:
+    from sklearn.model_selection import train_test_split
+
     return train_test_split(index, test_size=share, stratify=labels[index], random_state=0)

@@ -232,7 +232,8 @@ class GraphData(pl.LightningDataModule):
             kind = None if sample.x is None else sample.x.dtype
             raise InputError(
                 f"expected graphs with node features x of a floating dtype (got {kind}); a "
-                "transform can make them, such as OneHotMolecule of a molecule's categories"
+                "transform can make them, such as OneHotMolecule of a molecule's categories, or "
+                "x.float() of numbers before they are saved"
             )
         return sample
 

@@ -187,10 +187,7 @@ def _task_of(labels: Tensor) -> str:
 
 def _of_table(path: Path, smiles: str, targets: list[str] | None) -> GraphList:
     """The molecules of a table."""
-    rows, columns = _read_table(path)
-    for name in (smiles, *(targets or ())):
-        if name not in columns:
-            raise InputError(f"{path}: expected a column {name!r} (got {', '.join(columns)})")
+    rows, columns = _read_table(path, smiles, *(targets or ()))
     names = targets or [name for name in columns if name != smiles]
     if not names:
         raise InputError(f"{path}: expected a column of targets beside {smiles!r} (got none)")
@@ -200,11 +197,8 @@ def _of_table(path: Path, smiles: str, targets: list[str] | None) -> GraphList:
         classes = names
     graphs, broken = [], []
     for row, value in zip(rows, values, strict=True):
-        try:
-            graph = molecule_graph(row[smiles].strip())
-        except InputError as error:
-            if "rdkit" in str(error):
-                raise
+        graph = _molecule(row[smiles])
+        if isinstance(graph, InputError):
             broken.append(row[smiles])
             continue
         graph.y = value.long() if task == "multiclass" else value.view(1, -1).float()
@@ -219,13 +213,45 @@ def _of_table(path: Path, smiles: str, targets: list[str] | None) -> GraphList:
     return GraphList(graphs, classes, task=task)
 
 
-def _read_table(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+def read_molecules(path: str | Path, smiles: str = "smiles") -> list[Data | InputError]:
+    """The molecules of a table, as :class:`OwnGraphs` reads them, without targets.
+
+    Args:
+        path: The table ``*.csv``.
+        smiles: The column that has SMILES.
+
+    Returns:
+        One a row: its graph, or the error of SMILES that rdkit cannot parse.
+
+    Raises:
+        InputError: If there is no such table or column, or rdkit is not installed.
+    """
+    rows, _ = _read_table(Path(path), smiles)
+    return [_molecule(row[smiles]) for row in rows]
+
+
+def _molecule(smiles: str) -> Data | InputError:
+    try:
+        return molecule_graph(smiles.strip())
+    except InputError as error:
+        if "rdkit" in str(error):  # It is not installed.
+            raise
+        return error
+
+
+def _read_table(path: Path, *needed: str) -> tuple[list[dict[str, str]], list[str]]:
+    """The rows of a table, and its columns, with those that are needed."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restkey="", restval="")
             rows, columns = list(reader), list(reader.fieldnames or ())
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: expected a table of comma-separated text ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: expected a table of molecules ({error.strerror})") from None
+    for name in needed if rows else ():
+        if name not in columns:
+            raise InputError(f"{path}: expected a column {name!r} (got {', '.join(columns)})")
     if not rows:
         raise InputError(f"{path}: expected a table with a row a molecule (got none)")
     for line, row in enumerate(rows, 2):
