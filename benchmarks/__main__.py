@@ -1,7 +1,8 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
 NAME is ops, layer, roofline, growth, models, loader, serving, sag_vit, seeds, accuracy,
-dense, attention, small_graphs or large_graphs; `tables` writes what they measured into the pages.
+image_graphs, dense, attention, small_graphs or large_graphs; `tables` writes what they measured
+into the pages.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from benchmarks import accuracy as accuracy_module
 from benchmarks import attention as attention_module
 from benchmarks import dense as dense_module
 from benchmarks import growth as growth_module
+from benchmarks import image_graphs as image_graphs_module
 from benchmarks import large_graphs as large_graphs_module
 from benchmarks import loader as loader_module
 from benchmarks import models as models_module
@@ -255,6 +257,33 @@ def accuracy(
     print("\n" + "\n".join(trainings_module.report(rows, "aggregation", metrics)))
 
 
+def image_graphs(
+    number: int = 3, max_epochs: int | None = None, limit: int | None = None, threads: int = 2
+) -> None:
+    """The graphs of images in the same backbone, on Fashion-MNIST, with the same budget and seeds.
+
+    Runs that the results have already are not run again.
+
+    Args:
+        number: Number of seeds.
+        max_epochs: In place of the config's.
+        limit: Images to train on, in place of the config's.
+        threads: CPU threads.
+    """
+    _begin("cpu", threads)
+    rows = trainings_module.trainings(
+        "image-graphs",
+        image_graphs_module.CONFIG,
+        number,
+        {rival: image_graphs_module.change(rival) for rival in image_graphs_module.RIVALS},
+        {
+            "trainer": {"max_epochs": max_epochs} if max_epochs else {},
+            "data": {"init_args": {"limit": limit} if limit else {}},
+        },
+    )
+    print("\n" + "\n".join(trainings_module.report(rows, "graph", ["acc"])))
+
+
 def dense(
     name: str,
     recipe: str,
@@ -385,6 +414,7 @@ def main(args: list[str] | None = None) -> None:
         "dense": dense,
         "attention": attention,
         "small_graphs": small_graphs,
+        "image_graphs": image_graphs,
         "large_graphs": large_graphs,
         "tables": tables,
     }

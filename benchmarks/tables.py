@@ -47,6 +47,7 @@ REPORTS: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "attention-*": attention.report,
     "dense-*": partial(trainings.report, title="backbone"),
     "growth-*": growth.report,
+    "image-graphs": partial(trainings.report, title="graph"),
     "large-graphs-*": large_graphs.report,
     "layer-*": ops.report,
     "loader": loader.report,

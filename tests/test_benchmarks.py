@@ -3,6 +3,7 @@ import json
 from functools import partial
 
 import pytest
+import timm
 import torch
 from data.packages import install
 from data.scenes import labels_tree
@@ -14,6 +15,7 @@ from benchmarks import (
     attention,
     dense,
     growth,
+    image_graphs,
     large_graphs,
     loader,
     models,
@@ -275,6 +277,13 @@ def test_models_table():
     assert [line.endswith("| - |") for line in table[2:]] == [
         "onnxruntime" in line for line in table[2:]
     ]
+
+
+@pytest.mark.parametrize("rival", image_graphs.RIVALS)
+def test_graphs_of_images_fit_the_backbone(rival):
+    args = image_graphs.change(rival)["model"]["model_args"]
+    model = timm.create_model("attentionvig_nano", in_chans=1, num_classes=3, **args).eval()
+    assert model(torch.randn(1, 1, 32, 32)).shape == (1, 3)
 
 
 def test_features_table():

@@ -67,12 +67,13 @@ class CrossAttnConv(MessagePassing):
     :math:`\mathbf{Q}, \mathbf{K}, \mathbf{V}`. Heads are our extension.
 
     When to choose what (figures in ``docs/choosing.md``): the defaults in a model with skip
-    connections of its own, such as :class:`Grapher`. In a plain stack of layers with few labelled
-    nodes, where others have :class:`~torch_geometric.nn.GATConv`, ``add_self_loops=True`` with
-    ``root_weight=False``: the columns of :math:`\mathbf{W}` for :math:`\mathbf{x}_i` learn from
-    the few nodes near a label alone, and two linear maps in a row, :math:`\mathbf{W}` behind
-    :math:`\mathbf{V}`, fit these too well. There ``normalize=True``, or ``affinity="softmax"``,
-    keeps nodes with many neighbours on the scale of those with few.
+    connections of its own, such as :class:`Grapher`, on graphs whose nodes have few neighbours or
+    all the same number. Where some have a hundred times as many as others, and in a plain stack of
+    layers with few labelled nodes, where others have :class:`~torch_geometric.nn.GATConv`,
+    ``add_self_loops=True`` with ``root_weight=False``: the columns of :math:`\mathbf{W}` for
+    :math:`\mathbf{x}_i` learn from the few nodes near a label alone, and two linear maps in a row,
+    :math:`\mathbf{W}` behind :math:`\mathbf{V}`, fit these too well. With them ``normalize=True``,
+    or ``affinity="softmax"``, keeps nodes with many neighbours on the scale of those with few.
 
     Any module may take the place of ``lin_query``, ``lin_key``, ``lin_value`` and ``lin_update``,
     an adapter such as LoRA's above all. :func:`pyg_avig.ops.use_backend` forces a path.
