@@ -135,7 +135,7 @@ def _bare() -> bool:
 def followed(*tensors: Tensor) -> bool:
     """Whether PyTorch must follow every operation, as functions of ours would stop it.
 
-    In a program that is being exported or traced, to run anywhere; in
+    In a program that is being compiled, exported or traced, to be fused and to run anywhere; in
     forward mode, as PyTorch differentiates the tangents of such functions no second time, without
     a word; and in the batched gradients of ``torch.autograd.grad``, which leave their rules aside.
     """
