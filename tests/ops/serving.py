@@ -30,7 +30,7 @@ def serving(name, may_fail=False):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Warning only once for all operators")
             for operator, function in OPERATORS[name].items():
-                library.impl(operator, function, "CPU")
+                library.impl(operator, function, "CPU", allow_override=True)
         patch.delenv("PYG_AVIG_KERNELS", raising=False)
         patch.setattr("pyg_avig.ops.kernels.library", lambda: name)
         patch.setitem(axial.SMALL, "cpu", axial.SMALL["cuda"])
