@@ -39,7 +39,7 @@ docs: $(DOCS_INSTALLED)
 	@echo "written: build/docs/index.html"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -n 2 $(TESTS)
 
 test-browser: $(INSTALLED)
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
