@@ -64,12 +64,17 @@ INLINE void pairs_in_row(Edges edges, const T* a, const T* b, const Sum<T>* scal
 }
 
 // `vectors` vectors of each of `heads` heads of out = sum over the edges of w[e] * x[column of e].
+// They lie side by side, but for the last of a head, which begins at `last`: where it laps over the
+// one before, both have the same sums.
 template <int64_t bytes, int64_t heads, int64_t vectors, typename T>
 INLINE void sum_in_row(Edges edges, const int64_t* order, const T* x, const Sum<T>* w, T* out,
-                       Shape shape) {
+                       Shape shape, int64_t last) {
   typedef Sum<T> S;
   constexpr int64_t size = bytes / sizeof(S);
   const int64_t width = shape.heads * shape.channels;
+  const auto place = [&](int64_t h, int64_t v) {
+    return h * shape.channels + (v + 1 == vectors ? last : v * size);
+  };
   Vector<S, bytes> sums[heads][vectors] = {};
   for (int64_t e = edges.begin; e < edges.end; ++e) {
     if (e + kAhead < edges.last) {
@@ -80,11 +85,11 @@ INLINE void sum_in_row(Edges edges, const int64_t* order, const T* x, const Sum<
     const T* row = x + edges.columns[e] * width;
     for (int64_t h = 0; h < heads; ++h)
       for (int64_t v = 0; v < vectors; ++v)
-        sums[h][v] += weights[h] * load<bytes>(row + (h * vectors + v) * size);
+        sums[h][v] += weights[h] * load<bytes>(row + place(h, v));
   }
   for (int64_t h = 0; h < heads; ++h)
     for (int64_t v = 0; v < vectors; ++v)
-      store<bytes>(out + (h * vectors + v) * size, sums[h][v]);
+      store<bytes>(out + place(h, v), sums[h][v]);
 }
 
 // One head of a row from its number c on, `vectors` vectors at a time, then what is left.
@@ -93,12 +98,14 @@ INLINE void sum_head(Edges edges, const int64_t* order, const T* x, const Sum<T>
                      Shape shape, int64_t c) {
   constexpr int64_t size = bytes / sizeof(Sum<T>);
   for (; c + vectors * size <= shape.channels; c += vectors * size)
-    sum_in_row<bytes, 1, vectors>(edges, order, x + c, w, out + c, shape);
+    sum_in_row<bytes, 1, vectors>(edges, order, x + c, w, out + c, shape, (vectors - 1) * size);
   if (c == shape.channels) return;
   if constexpr (vectors > 1)
     sum_head<bytes, vectors / 2>(edges, order, x, w, out, shape, c);
-  else if constexpr (size > 1)
-    sum_head<kNarrower<Sum<T>, bytes>, 1>(edges, order, x, w, out, shape, c);
+  else if (shape.channels >= size)
+    sum_in_row<bytes, 1, 1>(edges, order, x, w, out, shape, shape.channels - size);
+  else
+    sum_head<sizeof(Sum<T>), 1>(edges, order, x, w, out, shape, c);
 }
 
 // out = sum over the edges of one row of w[e] * x[column of e].
@@ -106,18 +113,18 @@ template <int64_t bytes, typename T>
 INLINE void spread_to_row(Edges edges, const int64_t* order, const T* x, const Sum<T>* w, T* out,
                           Shape shape) {
   constexpr int64_t size = bytes / sizeof(Sum<T>);
-  const int64_t channels = shape.channels;
+  const int64_t channels = shape.channels, last = channels - size;
   if constexpr (bytes > kLeast)
     if (channels < size) return spread_to_row<bytes / 2>(edges, order, x, w, out, shape);
   int64_t h = 0;
   if (channels == size)
     for (; h + kHeads <= shape.heads; h += kHeads)
       sum_in_row<bytes, kHeads, 1>(edges, order, x + h * channels, w + h, out + h * channels,
-                                   shape);
-  if (channels == 2 * size)
+                                   shape, last);
+  if (channels > size && channels <= 2 * size)
     for (; h + kHeads <= shape.heads; h += kHeads)
       sum_in_row<bytes, kHeads, 2>(edges, order, x + h * channels, w + h, out + h * channels,
-                                   shape);
+                                   shape, last);
   for (; h < shape.heads; ++h)
     sum_head<bytes, kVectors>(edges, order, x + h * channels, w + h, out + h * channels, shape, 0);
 }
