@@ -1,7 +1,7 @@
 """`python -m benchmarks NAME`: a table, and JSON.
 
 NAME is ops, layer, roofline, growth, models, loader, serving, sag_vit, seeds, accuracy,
-image_graphs, dense, attention, small_graphs or large_graphs; `tables` writes what they measured
+images, dense, attention, small_graphs or large_graphs; `tables` writes what they measured
 into the pages.
 """
 
@@ -18,7 +18,7 @@ from benchmarks import accuracy as accuracy_module
 from benchmarks import attention as attention_module
 from benchmarks import dense as dense_module
 from benchmarks import growth as growth_module
-from benchmarks import image_graphs as image_graphs_module
+from benchmarks import images as images_module
 from benchmarks import large_graphs as large_graphs_module
 from benchmarks import loader as loader_module
 from benchmarks import models as models_module
@@ -257,31 +257,39 @@ def accuracy(
     print("\n" + "\n".join(trainings_module.report(rows, "aggregation", metrics)))
 
 
-def image_graphs(
-    number: int = 3, max_epochs: int | None = None, limit: int | None = None, threads: int = 2
+def images(
+    study: str,
+    number: int = 3,
+    max_epochs: int | None = None,
+    limit: int | None = None,
+    threads: int = 2,
 ) -> None:
-    """The graphs of images in the same backbone, on Fashion-MNIST, with the same budget and seeds.
+    """Graphs or attentions in the same model of Fashion-MNIST, with the same budget and seeds.
 
     Runs that the results have already are not run again.
 
     Args:
+        study: graphs (those of images), degraded (edges replaced by random ones) or attention (that
+            of a ViT).
         number: Number of seeds.
         max_epochs: In place of the config's.
         limit: Images to train on, in place of the config's.
         threads: CPU threads.
     """
+    if study not in images_module.CONFIGS:
+        raise SystemExit(f"study must be one of {', '.join(images_module.CONFIGS)} (got {study!r})")
     _begin("cpu", threads)
     rows = trainings_module.trainings(
-        "image-graphs",
-        image_graphs_module.CONFIG,
+        f"image-{study}",
+        images_module.CONFIGS[study],
         number,
-        {rival: image_graphs_module.change(rival) for rival in image_graphs_module.RIVALS},
+        images_module.rivals(study),
         {
             "trainer": {"max_epochs": max_epochs} if max_epochs else {},
             "data": {"init_args": {"limit": limit} if limit else {}},
         },
     )
-    print("\n" + "\n".join(trainings_module.report(rows, "graph", ["acc"])))
+    print("\n" + "\n".join(trainings_module.report(rows, images_module.TITLES[study], ["acc"])))
 
 
 def dense(
@@ -414,7 +422,7 @@ def main(args: list[str] | None = None) -> None:
         "dense": dense,
         "attention": attention,
         "small_graphs": small_graphs,
-        "image_graphs": image_graphs,
+        "images": images,
         "large_graphs": large_graphs,
         "tables": tables,
     }

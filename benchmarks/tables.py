@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks import (
     attention,
     growth,
+    images,
     large_graphs,
     loader,
     models,
@@ -47,7 +48,10 @@ REPORTS: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "attention-*": attention.report,
     "dense-*": partial(trainings.report, title="backbone"),
     "growth-*": growth.report,
-    "image-graphs": partial(trainings.report, title="graph"),
+    **{
+        f"image-{study}": partial(trainings.report, title=title)
+        for study, title in images.TITLES.items()
+    },
     "large-graphs-*": large_graphs.report,
     "layer-*": ops.report,
     "loader": loader.report,

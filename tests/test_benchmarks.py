@@ -1,10 +1,11 @@
 import importlib.util
 import json
 from functools import partial
+from pathlib import Path
 
 import pytest
-import timm
 import torch
+import yaml
 from data.packages import install
 from data.scenes import labels_tree
 from torch_geometric.data import Batch, Data
@@ -15,7 +16,7 @@ from benchmarks import (
     attention,
     dense,
     growth,
-    image_graphs,
+    images,
     large_graphs,
     loader,
     models,
@@ -32,7 +33,7 @@ from benchmarks.__main__ import main
 from pyg_avig import AxialGraph, CrossAttnConv
 from pyg_avig.ops import cross_attention, kernels
 from pyg_avig.ops.kernels.build import instruction_sets, instructions, library
-from pyg_avig.train import export_int8
+from pyg_avig.train import ImageClassifier, export_int8
 from pyg_avig.train.cli import CLI
 
 CPU = torch.device("cpu")
@@ -281,11 +282,14 @@ def test_models_table():
     ]
 
 
-@pytest.mark.parametrize("rival", image_graphs.RIVALS)
-def test_graphs_of_images_fit_the_backbone(rival):
-    args = image_graphs.change(rival)["model"]["model_args"]
-    model = timm.create_model("attentionvig_nano", in_chans=1, num_classes=3, **args).eval()
-    assert model(torch.randn(1, 1, 32, 32)).shape == (1, 3)
+@pytest.mark.parametrize("study", images.CONFIGS)
+def test_rivals_of_images_fit_their_model(study):
+    recipe = yaml.safe_load(Path(images.CONFIGS[study]).read_text())
+    data = {"input_size": [1, 32, 32], "mean": [0.3], "std": [0.4], "crop_pct": 1.0}
+    for change in images.rivals(study).values():
+        args = trainings.merged(recipe, change)["model"]
+        model = ImageClassifier(["a", "b", "c"], data, **args).eval()
+        assert model(torch.randn(2, 1, 32, 32)).shape == (2, 3)
 
 
 def test_features_table():

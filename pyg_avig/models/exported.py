@@ -15,8 +15,10 @@ from pyg_avig.errors import InputError
 from pyg_avig.files import kind_of, local_file, place
 from pyg_avig.models.vig import ViG
 
-NEEDED = {"name", "model_args", "classes", "data_config"}
+NEEDED = {"name", "model_args", "swap_attention", "classes", "data_config"}
 """What is said of a model of images."""
+ADDED = {"swap_attention"}
+"""What earlier versions did not say, as it was ``None``."""
 NEEDED_OF_GRAPHS = {"facts", "model_args"}
 """What is said of a model of graphs."""
 WEIGHTS = "model.safetensors"
@@ -143,9 +145,9 @@ def _description(path: str | Path, file: Any, needed: Collection[str] | None) ->
 
 def only(said: dict[str, Any], needed: Collection[str], otherwise: str) -> dict[str, Any]:
     """What is needed of what is said of a model; an InputError with this text if it is not all."""
-    if not said.keys() >= set(needed):
+    if not said.keys() >= set(needed) - ADDED:
         raise InputError(otherwise)
-    return {key: said[key] for key in needed}
+    return {key: said.get(key) for key in needed}
 
 
 NO_EXPORT = "expected a file that `pyg-avig export` wrote (got another)"

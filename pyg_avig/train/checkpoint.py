@@ -12,7 +12,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pyg_avig.errors import InputError
 from pyg_avig.files import kind_of, local_file, place, written_whole
-from pyg_avig.models.exported import NO_EXPORT, is_export, only
+from pyg_avig.models.exported import ADDED, NO_EXPORT, is_export, only
 from pyg_avig.models.exported_onnx import OnnxGraphs, OnnxModel
 from pyg_avig.train.export import (
     NEEDED,
@@ -109,7 +109,7 @@ def _kind_of_content(hparams: Any) -> str:
         return "a file without hyperparameters"
     if hparams.keys() >= NEEDED_OF_GRAPHS:
         return "one with a GraphTask"
-    if hparams.keys() >= NEEDED:
+    if hparams.keys() >= NEEDED - ADDED:
         return "one with a classifier of images"
     return "one with a detector or segmenter" if "annotation" in hparams else "one of another model"
 

@@ -43,8 +43,8 @@ def write_export(
         path: The file, here or at an address that fsspec knows; an older one is replaced when the
             new one is whole.
         tensors: The model's state dict.
-        description: ``name``, ``model_args``, ``classes`` and ``data_config`` of
-            :class:`~pyg_avig.train.ImageClassifier`, or ``facts`` and ``model_args`` of
+        description: ``name``, ``model_args``, ``swap_attention``, ``classes`` and ``data_config``
+            of :class:`~pyg_avig.train.ImageClassifier`, or ``facts`` and ``model_args`` of
             :class:`~pyg_avig.train.GraphTask`.
         dtype: That of numbers in the file; by default their own.
 

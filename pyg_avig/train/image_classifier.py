@@ -43,6 +43,8 @@ class ImageClassifier(Recipe):
             :func:`pyg_avig.data.loading.image_graphs.eval_transform`.
         name: Name of the model in timm's registry, such as ``attentionvig_nano``.
         model_args: Further arguments of ``timm.create_model``.
+        swap_attention: Arguments of :func:`pyg_avig.nn.swap_attention`, such as ``affinity``, for a
+            ViT or Swin of timm; ``None`` leaves its attention as it is.
         pretrained: Start from timm's weights of this model, for ``sag_vit`` of its backbone.
         label_smoothing: Share of the target spread over all classes.
         mixup: Arguments of timm's ``Mixup``, such as ``mixup_alpha`` and ``cutmix_alpha``; ``None``
@@ -57,7 +59,7 @@ class ImageClassifier(Recipe):
         **recipe: Arguments of :class:`Recipe`.
     """
 
-    same_in_checkpoints = ("name", "model_args", "classes")
+    same_in_checkpoints = ("name", "model_args", "swap_attention", "classes")
     same_to_resume = (*Recipe.same_to_resume, "freeze_beta")
 
     def __init__(
@@ -66,6 +68,7 @@ class ImageClassifier(Recipe):
         data_config: dict[str, Any],
         name: str = "attentionvig_nano",
         model_args: dict[str, Any] | None = None,
+        swap_attention: dict[str, Any] | None = None,
         pretrained: bool = False,
         label_smoothing: float = 0.0,
         mixup: dict[str, Any] | None = None,
@@ -99,6 +102,11 @@ class ImageClassifier(Recipe):
             )
         except TypeError as error:
             raise InputError(f"expected model_args as arguments of {name} ({error})") from None
+        if swap_attention is not None:
+            try:
+                pyg_avig.nn.swap_attention(model, **swap_attention)
+            except TypeError as error:
+                raise InputError(f"expected swap_attention as its arguments ({error})") from None
         _say_input(model, data_config, classes)
         if grad_checkpointing:
             model.set_grad_checkpointing()

@@ -4,8 +4,10 @@ from timm.data import resolve_model_data_config
 from train.runs import last_checkpoint, options
 
 from pyg_avig import InputError
+from pyg_avig.models.exported import ADDED, NEEDED
 from pyg_avig.train import ImageClassifier, load_classifier
 from pyg_avig.train.cli import CLI, main
+from pyg_avig.train.export import write_export
 
 DATA = {"input_size": [1, 32, 32], "mean": [0.5], "std": [0.5], "crop_pct": 1.0}
 
@@ -169,3 +171,34 @@ def test_checkpointing_and_averaged_weights(tmp_path):
 def test_one_class_is_not_worth_a_classifier():
     with pytest.raises(InputError, match="expected two classes or more .got cat"):
         ImageClassifier(["cat"], DATA)
+
+
+def swapped_vit(**args):
+    size = {"img_size": 32, "patch_size": 8, "embed_dim": 12, "depth": 1, "num_heads": 2}
+    return ImageClassifier(["a", "b"], DATA, "vit_tiny_patch16_224", size, args)
+
+
+def test_the_attention_of_a_vit_is_swapped_and_stays_so_in_a_checkpoint(tmp_path):
+    classifier = swapped_vit(affinity="sigmoid", beta=2.0).eval()
+    assert classifier.model.blocks[0].attn.affinity == "sigmoid"
+    path = tmp_path / "model.safetensors"
+    description = {key: classifier.hparams[key] for key in NEEDED}
+    write_export(path, classifier.model.state_dict(), description)
+    images = torch.randn(2, 1, 32, 32)
+    assert torch.equal(load_classifier(path)(images), classifier(images))
+
+
+def test_arguments_that_do_not_swap_an_attention_are_refused():
+    with pytest.raises(InputError, match="expected swap_attention as its arguments .*'affinty'"):
+        swapped_vit(affinty="softmax")
+    with pytest.raises(InputError, match="expected a model with layers timm.layers.Attention"):
+        ImageClassifier(["a", "b"], DATA, swap_attention={})
+
+
+def test_exports_of_earlier_versions_have_their_own_attention(tmp_path):
+    classifier = ImageClassifier(["a", "b"], DATA).eval()
+    path = tmp_path / "model.safetensors"
+    description = {key: classifier.hparams[key] for key in NEEDED - ADDED}
+    write_export(path, classifier.model.state_dict(), description)
+    images = torch.randn(2, 1, 32, 32)
+    assert torch.equal(load_classifier(path)(images), classifier(images))
