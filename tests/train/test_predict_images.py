@@ -13,7 +13,7 @@ from PIL import Image
 from pyg_avig import InputError
 from pyg_avig.train.checkpoint import load_classifier
 from pyg_avig.train.cli import main
-from pyg_avig.train.predict import _bar, _decoded
+from pyg_avig.train.predict_images import _bar, _decoded
 
 
 @pytest.fixture
