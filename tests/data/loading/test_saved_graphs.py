@@ -46,7 +46,7 @@ def test_anything_else_is_named(content, message, tmp_path, capsys):
     assert "this code was run" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", [b"", b"no graph", None])
+@pytest.mark.parametrize("content", [b"", b"no graph", b"hello", b"q", None])
 def test_files_that_cannot_be_read_are_named(content, tmp_path):
     path = tmp_path / "a.pt"
     if content is not None:
