@@ -18,8 +18,16 @@ from torch_geometric.transforms import BaseTransform, Compose, RandomLinkSplit
 from pyg_avig.data.loading.loaders import check_least, share_loader
 from pyg_avig.data.loading.neighbors import Neighborhoods, Seeds, check_num_neighbors
 from pyg_avig.data.loading.sampling import device_share, seeded
-from pyg_avig.data.loading.splits import SPLITS, check_seed_alone, graph_indices, node_masks, whole
+from pyg_avig.data.loading.splits import (
+    SPLITS,
+    check_seed_alone,
+    graph_indices,
+    node_masks,
+    number_of,
+    whole,
+)
 from pyg_avig.errors import InputError
+from pyg_avig.graphs.adjacency import check_range
 
 LEVELS = ("graph", "node", "edge")
 TASKS = ("multiclass", "multilabel", "regression")
@@ -235,6 +243,10 @@ class GraphData(pl.LightningDataModule):
                 "transform can make them, such as OneHotMolecule of a molecule's categories, or "
                 "x.float() of numbers before they are saved"
             )
+        if sample.x.dim() != 2:
+            raise InputError(
+                f"expected node features x of shape (N, C) (got {tuple(sample.x.shape)})"
+            )
         return sample
 
     def _num_classes(self, sample: Data) -> int:
@@ -250,6 +262,10 @@ class GraphData(pl.LightningDataModule):
         field = "edge_label" if self.level == "edge" else "y"
         if sample.get(field) is None:
             raise InputError(f"expected graphs with the field {field} (got {sample})")
+        if self.level == "node" and sample.y.shape[:1] != (sample.num_nodes,):
+            raise InputError(
+                f"expected labels y of {sample.num_nodes} nodes (got {tuple(sample.y.shape)})"
+            )
         dataset, indices = self.parts[split]
         graphs: Any = (dataset[n] for n in indices)
         plain, made = dataset[indices[0]].get(field), sample[field]
@@ -301,6 +317,8 @@ class GraphData(pl.LightningDataModule):
         key = id(dataset), index
         if key not in self._large:
             graph = self.items(split)[0]
+            if graph.edge_index is not None:  # torch-sparse would write past its arrays.
+                check_range(graph.edge_index, graph.num_nodes or 0, graph.num_nodes or 0)
             self._large[key] = graph, NeighborSampler(graph, num_neighbors)
         graph, sampler = self._large[key]
         mask = graph.get(f"{split}_mask")
@@ -382,7 +400,7 @@ def _link_parts(
     """
     check_seed_alone(split)
     draw = Compose(list(transforms))
-    with seeded(int(split.get("seed", 0))):
+    with seeded(number_of("seed", split)):
         try:
             graphs = list(zip(*(draw(dataset[n]) for n in range(len(dataset))), strict=True))
         except ValueError as error:

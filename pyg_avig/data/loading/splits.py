@@ -50,10 +50,10 @@ def node_masks(dataset: Any, split: dict[str, Any]) -> list[dict[str, Tensor]] |
         InputError: If a node is in two splits or is not there, some graphs alone have masks, or
             ``split`` has other arguments.
     """
-    seed = split.get("seed", 0)
+    seed = number_of("seed", split)
     masks = []
     for n in range(len(dataset)):
-        with seeded(int(seed)):  # A transform of the data set may draw them.
+        with seeded(seed):  # A transform of the data set may draw them.
             data = dataset[n]
         if not isinstance(data, Data):
             return None
@@ -77,6 +77,14 @@ def check_seed_alone(split: dict[str, Any]) -> None:
         raise InputError(
             f"expected seed alone as the argument of a random split (got {', '.join(split)})"
         )
+
+
+def number_of(name: str, split: dict[str, Any]) -> int:
+    """The fold or seed that a split asks for, 0 if it asks for none."""
+    value = split.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InputError(f"expected an int as {name} of split (got {value!r})")
+    return int(value)
 
 
 def whole(said: dict[str, Tensor], number: int, split: dict[str, Any]) -> dict[str, Tensor]:
@@ -103,7 +111,7 @@ def whole(said: dict[str, Tensor], number: int, split: dict[str, Any]) -> dict[s
     train = found["train"] if "train" in found else rest.nonzero().view(-1)
     missing = [name for name in ("val", "test") if name not in found]
     if missing:
-        generator = torch.Generator().manual_seed(int(split.get("seed", 0)))
+        generator = torch.Generator().manual_seed(number_of("seed", split))
         train = train[torch.randperm(len(train), generator=generator)]
         tenth = max(len(train) // 10, 1)
         for name in missing:
@@ -163,7 +171,7 @@ def _of_fold(
             value = value.bool().reshape(number, -1)
         masks[name] = value
     folds = max([mask.size(1) for mask in masks.values() if mask.dim() == 2], default=1)
-    fold = split.get("fold", 0)
+    fold = number_of("fold", split)
     known = {"fold"} if len(fields) == len(SPLITS) else {"fold", "seed"}
     if split.keys() - known or not 0 <= fold < folds:
         raise InputError(

@@ -53,6 +53,12 @@ class ToInt(BaseTransform):
         return data
 
 
+class Flat(BaseTransform):
+    def forward(self, data):
+        data.x = data.x[:, 0]
+        return data
+
+
 class Noise(BaseTransform):
     def forward(self, data):
         data.x = data.x + torch.rand(())
@@ -269,6 +275,13 @@ def test_graphs_are_augmented_in_training_alone_and_by_the_epoch():
         (
             lambda: GraphData(Graphs(), transform=[ToInt()]),
             "floating dtype .got torch.int64.*OneHot",
+        ),
+        (lambda: GraphData(Graphs(), transform=[Flat()]), "of shape .N, C. .got .9,."),
+        (
+            lambda: GraphData(
+                Graphs(label=lambda n: torch.zeros(3)), level="node", task="regression"
+            ),
+            "labels y of 9 nodes .got .3,.",
         ),
         (lambda: GraphData(Graphs(), batch_size=0).train_dataloader(), "batch_size .* at least 1"),
     ],

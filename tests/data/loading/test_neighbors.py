@@ -154,6 +154,14 @@ def test_bad_input_is_named(make, message, neighbor_sampler):
         make()
 
 
+@pytest.mark.parametrize("node", [-1, 60])
+def test_edges_that_name_no_node_are_told_before_they_are_sorted(node, neighbor_sampler):
+    edges = {"edge_index": torch.tensor([[0, node], [1, 2]]), "edge_attr": torch.ones(2, 3)}
+    data = GraphData(Connected(**edges), **TWO)
+    with pytest.raises(IndexError, match=r"edge_index.0. must lie in the interval .0, 60."):
+        data.train_dataloader()
+
+
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("torch_geometric.typing.WITH_TORCH_SPARSE", False)
     monkeypatch.setattr("torch_geometric.typing.WITH_PYG_LIB", False)

@@ -323,6 +323,13 @@ def test_the_first_of_several_graphs_may_have_empty_masks(empty):
             "arguments of Published.get_idx_split",
         ),
         (
+            lambda: GraphData(
+                Nodes(train_mask=torch.ones(30, 3)), split={"fold": "x"}, level="node"
+            ),
+            "an int as fold of split .got 'x'",
+        ),
+        (lambda: GraphData(Graphs(), split={"seed": 1.5}), "an int as seed of split .got 1.5"),
+        (
             lambda: GraphData(Nodes(train_mask=torch.arange(30)), level="node"),
             "train_mask as 30 truth values .got .30,., torch.int64",
         ),
