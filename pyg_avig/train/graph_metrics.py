@@ -89,6 +89,8 @@ def make_metrics(task: str, names: Sequence[str] | None, outputs: int) -> Metric
     known = METRICS[task]
     if task == "multilabel" and outputs < 2:
         raise InputError("expected two labels or more (got 1, which makes two classes: multiclass)")
+    if task == "multiclass" and outputs < 2:
+        raise InputError("expected labels of two classes or more (got 1); see `task`")
     made: dict[str, Any] = {}
     for name in DEFAULT[task] if names is None else names:
         if name not in known:

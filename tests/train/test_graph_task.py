@@ -118,6 +118,12 @@ def test_two_classes_and_the_mean_over_classes_are_scored_as_scikit_learn_does()
         (Graphs(), "multiclass", ["auroc"], "two classes, for the metric auroc .got 3"),
         (Graphs(), "multiclass", ["rmse"], "metrics among acc, .* for multiclass .got 'rmse'"),
         (
+            Graphs(label=lambda n: torch.tensor([0])),
+            "multiclass",
+            None,
+            "two classes or more .got 1",
+        ),
+        (
             Graphs(label=lambda n: torch.tensor([[1.0]])),
             "multilabel",
             None,
