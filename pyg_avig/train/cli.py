@@ -8,8 +8,9 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import eq
 from pathlib import Path
@@ -284,11 +285,13 @@ class CLI(LightningCLI):
         """Measure on the validation split."""
         with self._nothing_empty_left(self.trainer.log_dir), _refused(lambda: True):
             self.trainer.validate(model, **kwargs)
+            _check_any("validation", self.trainer.num_val_batches)
 
     def test(self, model: pl.LightningModule, **kwargs: Any) -> None:
         """Measure on the test split."""
         with self._nothing_empty_left(self.trainer.log_dir), _refused(lambda: True):
             self.trainer.test(model, **kwargs)
+            _check_any("test", self.trainer.num_test_batches)
 
     @contextmanager
     def _nothing_empty_left(self, folder: str | None) -> Iterator[None]:
@@ -323,6 +326,11 @@ class CLI(LightningCLI):
         if self.trainer.is_global_zero:
             for folder in folders:
                 remove_partial(folder)
+
+
+def _check_any(split: str, num_batches: Sequence[float]) -> None:
+    if not sum(num_batches):
+        raise InputError(f"expected data with a {split} split to measure on (got none)")
 
 
 def _as_list(given: Any) -> list[Any]:
@@ -363,11 +371,19 @@ def _refused(when: Callable[[], bool]) -> Iterator[None]:
     except Exception as error:
         if not when() or _mendable(error) is not None or "JSONARGPARSE_DEBUG" in os.environ:
             raise
-        reason = f"{type(error).__name__}: {reason_of(str(error))}"
         raise InputError(
-            f"expected a config and data that fit each other (got {reason}); JSONARGPARSE_DEBUG=1 "
-            "shows where"
+            f"expected a config and data that fit each other (got {_reason(error)}); "
+            "JSONARGPARSE_DEBUG=1 shows where"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What was raised first, and what the parser says around it."""
+    *_, first = _causes(error)
+    name, said = type(first).__name__, reason_of(str(error))
+    if not str(first) and first.__traceback__:  # As of an assertion, which has its line alone.
+        said = f"{said} {traceback.extract_tb(first.__traceback__)[-1].line}"
+    return f"{name}: {said}"
 
 
 @contextmanager
@@ -442,7 +458,9 @@ def _run(args: list[str] | None) -> int:
     words = sys.argv[1:] if args is None else args
     status = 0
     if words[:1] == ["predict"]:
-        status = predict(**arguments("predict", words[1:]))
+        given = arguments("predict", words[1:])
+        with _refused(lambda: given["config"] is not None):
+            status = predict(**given)
     elif words[:1] == ["explore"]:
         status = explore_images(**arguments("explore", words[1:]))
     elif words[:1] == ["export"]:

@@ -7,7 +7,7 @@ import re
 # Lines of jsonargparse that tell of how it looked, not of what is wrong.
 _OF_THE_SEARCH = re.compile(
     r"-?\s*(Does not validate against any of the Union subtypes|Subtypes: .*|Errors:"
-    r"|Given value type: .*|Given value: NestedArg\(.*|Expected a <class 'NoneType'>"
+    r"|Given value type: .*|Given value: (NestedArg|Namespace)\(.*|Expected a <class 'NoneType'>"
     r"|Expected a path but .* either not accessible or invalid)"
 )
 _CHANGES = (

@@ -328,6 +328,35 @@ def words(folder, *more):
     ]
 
 
+class Trained(Graphs):
+    """Graphs without any for validation or test."""
+
+    def split(self):
+        none = torch.empty(0, dtype=torch.long)
+        return {"train": torch.arange(20), "val": none, "test": none}
+
+
+@pytest.mark.filterwarnings("ignore:Total length of", "ignore:The dirpath has changed")
+def test_a_split_without_graphs_is_not_measured_on(tmp_path, capsys):
+    given = words(tmp_path, "--data.dataset=train.test_graph_task.Trained")
+    assert main(["fit", *given]) == 0
+    checkpoint = max(tmp_path.rglob("*.ckpt"))
+    for command, split in (("validate", "validation"), ("test", "test")):
+        assert main([command, *given, f"--ckpt_path={checkpoint}"]) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said == f"pyg-avig: expected data with a {split} split to measure on (got none)"
+
+
+def test_a_bare_assertion_of_a_data_set_says_what_it_asserts(tmp_path, capsys):
+    given = words(tmp_path, "--data.dataset=torch_geometric.datasets.Planetoid")
+    cora = [f"--data.dataset.{word}" for word in (f"root={tmp_path}", "name=Cora", "split=none")]
+    assert main(["fit", *given, *cora]) == 2
+    (*_, line) = capsys.readouterr().err.splitlines()
+    assert "(got AssertionError: torch_geometric.datasets.Planetoid: assert " in line
+    assert "'public'" in line
+    assert "Namespace" not in line
+
+
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_the_command_line_trains_resumes_and_tests(tmp_path, capsys):
     cli = CLI(["fit", *words(tmp_path)])

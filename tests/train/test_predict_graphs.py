@@ -267,6 +267,18 @@ def test_a_table_needs_the_config_of_its_training(tmp_path, capsys):
     assert "new.csv: expected a column 'SMI' (got smiles)" in capsys.readouterr().err
 
 
+class Astray(Classes):
+    def __getitem__(self, index):
+        graph = super().__getitem__(index)
+        return graph.update({"edge_index": graph.edge_index + 99})
+
+
+def test_edges_of_a_data_set_that_name_no_node_are_one_line(tmp_path, capsys):
+    make(tmp_path, Astray)
+    assert predict(tmp_path, f"--config={tmp_path}/config.yaml")[0] == 2
+    assert "IndexError: edge_index[0] must lie in the interval" in capsys.readouterr().err
+
+
 FINE = {
     "x": torch.zeros(3, 4),
     "edge_index": torch.tensor([[0], [1]]),
