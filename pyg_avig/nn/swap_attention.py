@@ -161,7 +161,7 @@ class CosineWindowAttention(CosineAttention):
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
         bias = bias.view(1, number, number, -1).permute(0, 3, 1, 2)
         if mask is not None:  # One after the other for each image.
-            mask = mask.unsqueeze(1).repeat(len(x) // len(mask), 1, 1, 1)
+            mask = mask.unsqueeze(1).repeat(x.size(0) // mask.size(0), 1, 1, 1)
         mask, added = _of_mask(mask)
         return self._attend(x, mask, bias if added is None else bias + added)
 

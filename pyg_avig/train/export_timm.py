@@ -51,6 +51,11 @@ def write_timm_folder(
     """
     out = str(out).rstrip("/")
     _check_ours(out)
+    if classifier.hparams["swap_attention"] is not None:
+        raise InputError(
+            "expected a model that timm makes by itself, for a folder (got one with swapped "
+            "attention); write it as *.safetensors, *.onnx or *.pt2"
+        )
     description = {key: classifier.hparams[key] for key in NEEDED}
     model, args = classifier.model, classifier.hparams["model_args"]
     with TemporaryDirectory() as local:

@@ -201,6 +201,16 @@ def test_windows_keep_their_size():
         model.set_input_size(img_size=(64, 64), window_size=8)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_programs_take_any_batch(name):
+    model = swap_attention(MODELS[name]()).eval()
+    batch = {0: torch.export.Dim("batch", min=1)}
+    program = torch.export.export(model, (torch.randn(2, 3, 32, 32),), dynamic_shapes=(batch,))
+    for number in (1, 3):
+        images = torch.randn(number, 3, 32, 32)
+        assert torch.allclose(program.module()(images), model(images), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("make", "args", "message"),
     [

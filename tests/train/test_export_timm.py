@@ -124,6 +124,9 @@ def test_a_folder_that_cannot_be_right_is_not_written(tmp_path, monkeypatch):
     assert "config.json can hold" in write(classifier)
     classifier.hparams["model_args"] = {**small, "head_hidden_size": 16}
     assert "that timm makes anew" in write(classifier)
+    classifier.hparams["swap_attention"] = {}
+    assert "swapped attention" in write(classifier)
+    classifier.hparams["swap_attention"] = None
     classifier.hparams["model_args"] = small
     torch.nn.init.constant_(classifier.model.head.classifier.bias, torch.nan)
     assert "finite weights" in write(classifier)
