@@ -165,8 +165,11 @@ class GraphTask(Recipe):
 
     def _of_split(self, out: Tensor, batch: Data, split: str) -> tuple[Tensor, Tensor]:
         """Outputs and targets, of the nodes of this split where others are in the batch too."""
-        target = batch.edge_label if self.hparams["facts"]["level"] == "edge" else batch.y
-        seeds, mask = batch.get("batch_size"), batch.get(f"{split}_mask")
+        level = self.hparams["facts"]["level"]
+        target = batch.edge_label if level == "edge" else batch.y
+        # Graphs whose pairs are learned may have masks of nodes, as Planetoid's.
+        mask = batch.get(f"{split}_mask") if level == "node" else None
+        seeds = batch.get("batch_size")
         if seeds is not None:  # PyG's NeighborLoader puts them first.
             out, target = out[:seeds], target[:seeds]
         elif mask is not None:

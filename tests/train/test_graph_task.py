@@ -15,6 +15,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 from torch_geometric.loader import DataLoader
+from torch_geometric.transforms import RandomLinkSplit
 
 from pyg_avig import InputError
 from pyg_avig.data import GraphData
@@ -282,6 +283,16 @@ def test_nodes_are_counted_in_their_own_split_alone():
         mask = batch[f"{split}_mask"]
         assert torch.equal(out, outs[mask])
         assert torch.equal(y, batch.y[mask])
+
+
+def test_masks_of_nodes_choose_no_pairs():
+    """As in Planetoid's graphs, when their edges are learned."""
+    data = GraphData(Connected(), level="edge", transform=[RandomLinkSplit()])
+    task = GraphTask(data.facts, SMALL).eval()
+    (batch,) = data.test_dataloader()
+    out, y = task._of_split(task(batch), batch, "test")
+    assert batch.test_mask is not None
+    assert len(out) == len(y) == batch.edge_label_index.size(1)
 
 
 def test_balancing_weighs_rare_classes_more():
