@@ -219,16 +219,16 @@ def _say_input(model: Any, data_config: dict[str, Any], classes: list[str]) -> N
 def _load_initial(model: nn.Module, path: str, classes: list[str]) -> None:
     """Fill a model with exported weights, but for classifiers of other classes."""
     tensors, description = read_export(path)
-    own = model.state_dict()
+    own, of_classes = model.state_dict(), _classifiers(model)
     unfit = [
         name
         for name in own.keys() | tensors.keys()
         if name not in own
         or name not in tensors
         or own[name].shape != tensors[name].shape
-        or (name.startswith("head.classifier") and description["classes"] != classes)
+        or (name.startswith(of_classes) and description["classes"] != classes)
     ]
-    wrong = [name for name in unfit if not name.startswith("head.classifier")]
+    wrong = [name for name in unfit if not name.startswith(of_classes)]
     if wrong:
         raise InputError(
             f"{path}: expected weights that fit the model (got those of {description['name']}, of "
@@ -236,3 +236,11 @@ def _load_initial(model: nn.Module, path: str, classes: list[str]) -> None:
         )
     fit = {name: tensor for name, tensor in tensors.items() if name not in unfit}
     model.load_state_dict(fit, strict=False)
+
+
+def _classifiers(model: Any) -> tuple[str, ...]:
+    """What names of a classifier's weights begin with: of our models, even one that is left out."""
+    found = model.get_classifier()
+    found = found if isinstance(found, tuple) else (found,)
+    names = [name for name, child in model.named_modules() if any(child is one for one in found)]
+    return ("head.classifier", *(f"{name}." for name in names))

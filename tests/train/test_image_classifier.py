@@ -188,6 +188,20 @@ def test_the_attention_of_a_vit_is_swapped_and_stays_so_in_a_checkpoint(tmp_path
     assert torch.equal(load_classifier(path)(images), classifier(images))
 
 
+def test_other_classes_get_a_new_classifier_of_a_vit_too(tmp_path):
+    path = tmp_path / "model.safetensors"
+    old = swapped_vit(affinity="sigmoid")
+    description = {key: old.hparams[key] for key in NEEDED}
+    write_export(path, old.model.state_dict(), description)
+    for classes in (["a", "b", "c"], ["c", "d"]):
+        new = ImageClassifier(**{**description, "classes": classes}, initial_weights=path)
+        assert torch.equal(new.model.blocks[0].attn.log_beta, old.model.blocks[0].attn.log_beta)
+        assert torch.equal(new.model.cls_token, old.model.cls_token)
+        head = new.model.head.weight
+        assert head.shape == (len(classes), 12)
+        assert not torch.equal(head[:2], old.model.head.weight)
+
+
 def test_arguments_that_do_not_swap_an_attention_are_refused():
     with pytest.raises(InputError, match="expected swap_attention as its arguments .*'affinty'"):
         swapped_vit(affinty="softmax")
