@@ -120,6 +120,7 @@ class OnnxGraphs(nn.Module):
             raise InputError(f"expected a graph with the field {name} (got {data})")
         if name == "edge_index":
             return to_edge_list(value).edge_index
+        value = value if value.layout == torch.strided else value.to_dense()
         return value.view(-1, 1) if name == "edge_attr" and value.dim() == 1 else value
 
 

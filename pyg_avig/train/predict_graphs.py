@@ -236,9 +236,8 @@ def _check(graph: Data, task: GraphTask) -> None:
     """Refuse a graph on which the model would fail."""
     width, x = task.hparams["facts"]["in_channels"], graph.get("x")
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.shape[1:] != (width,):
-        got = f"{tuple(x.shape)}, {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
         raise InputError(
-            f"expected node features x of shape (N, {width}) and a floating dtype (got {got})"
+            f"expected node features x of shape (N, {width}) and a floating dtype (got {_kind(x)})"
         )
     for field in ("edge_index", "edge_label_index"):
         edges = graph.get(field)
@@ -246,7 +245,7 @@ def _check(graph: Data, task: GraphTask) -> None:
             continue
         integral = isinstance(edges, Tensor) and not edges.is_floating_point()
         if not integral or edges.dim() != 2 or len(edges) != 2:
-            raise InputError(f"expected {field} as pairs of nodes (2, E) (got {edges})")
+            raise InputError(f"expected {field} as pairs of nodes (2, E) (got {_kind(edges)})")
         if edges.numel() and not 0 <= edges.min() <= edges.max() < len(x):
             raise InputError(
                 f"expected {field} in 0 to {len(x) - 1} (got {edges.min()} to {edges.max()})"
@@ -259,6 +258,13 @@ def _check(graph: Data, task: GraphTask) -> None:
                 f"expected edge features edge_attr of shape ({graph.num_edges}, {edge_dim}) (got "
                 f"{tuple(edge_attr.shape)})"
             )
+
+
+def _kind(value: Any) -> str:
+    """What came, in a few words."""
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)}, {value.dtype}"
+    return type(value).__name__
 
 
 def _predictions(task: GraphTask, out: Tensor) -> Columns:

@@ -48,6 +48,8 @@ def test_graphs_are_given_field_by_field():
     assert (x.shape, edge_index.dtype, edge_attr.shape) == ((3, 2), torch.long, (2, 1))
     assert sizes.tolist() == [3]
     assert OnnxGraphs(program, 1)(Batch.from_data_list([one, one]))[-1].tolist() == [3, 3]
+    sparse = one.clone().update({"x": one.x.to_sparse()})
+    assert torch.equal(OnnxGraphs(program, 1)(sparse)[0], x)
     del one.edge_attr
     with pytest.raises(InputError, match="the field edge_attr"):
         OnnxGraphs(program, 1)(one)

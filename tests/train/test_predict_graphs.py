@@ -294,7 +294,11 @@ FINE = {
         ({"x": torch.zeros(3, 4, dtype=torch.long)}, "floating dtype .got .3, 4., torch.int64"),
         ({"edge_index": None}, "the field edge_index"),
         ({"edge_index": torch.tensor([[0], [3]])}, "edge_index in 0 to 2 .got 0 to 3"),
-        ({"edge_index": torch.tensor([0, 1])}, "edge_index as pairs of nodes"),
+        (
+            {"edge_index": torch.tensor([0, 1])},
+            "edge_index as pairs of nodes .*got .2,., torch.int",
+        ),
+        ({"edge_index": torch.zeros(2, 3)}, "edge_index as pairs of nodes .*got .2, 3., torch.fl"),
         ({"edge_attr": None}, "the field edge_attr"),
         ({"edge_attr": torch.ones(1, 2)}, "edge_attr of shape .1, 5. .got .1, 2."),
         ({"edge_attr": torch.ones(2, 5)}, "edge_attr of shape .1, 5. .got .2, 5."),
