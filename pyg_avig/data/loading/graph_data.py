@@ -27,7 +27,7 @@ from pyg_avig.data.loading.splits import (
     whole,
 )
 from pyg_avig.errors import InputError
-from pyg_avig.graphs.adjacency import check_range
+from pyg_avig.graphs.adjacency import check_range, to_edge_list
 
 LEVELS = ("graph", "node", "edge")
 TASKS = ("multiclass", "multilabel", "regression")
@@ -316,8 +316,9 @@ class GraphData(pl.LightningDataModule):
         dataset, (index,) = self.parts[split]
         key = id(dataset), index
         if key not in self._large:
-            graph = self.items(split)[0]
-            if graph.edge_index is not None:  # torch-sparse would write past its arrays.
+            graph = copy.copy(self.items(split)[0])
+            if graph.edge_index is not None:  # torch-sparse writes past its arrays on others.
+                graph.edge_index = to_edge_list(graph.edge_index).edge_index
                 check_range(graph.edge_index, graph.num_nodes or 0, graph.num_nodes or 0)
             self._large[key] = graph, NeighborSampler(graph, num_neighbors)
         graph, sampler = self._large[key]

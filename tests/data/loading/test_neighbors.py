@@ -144,6 +144,10 @@ class Fewer(BaseTransform):
             "one graph for num_neighbors .got 16 in 'train'",
         ),
         (
+            lambda: GraphData(Connected(edge_index=torch.zeros(4, 2)), **TWO).val_dataloader(),
+            "edge_index as an integer tensor of shape .2, E.*got Tensor of shape .4, 2.",
+        ),
+        (
             lambda: next(iter(GraphData(Connected(), **TWO, augment=[Fewer()]).train_dataloader())),
             "keeps the nodes of a batch",
         ),
@@ -152,6 +156,15 @@ class Fewer(BaseTransform):
 def test_bad_input_is_named(make, message, neighbor_sampler):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_edges_of_any_integers(neighbor_sampler):
+    found = [
+        next(iter(GraphData(Connected(edge_index=edges), **TWO, batch_size=6).val_dataloader()))
+        for edges in (Connected()[0].edge_index, Connected()[0].edge_index.int())
+    ]
+    assert torch.equal(found[0].edge_index, found[1].edge_index)
+    assert found[1].edge_index.dtype == torch.long
 
 
 @pytest.mark.parametrize("node", [-1, 60])
