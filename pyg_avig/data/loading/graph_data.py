@@ -195,6 +195,8 @@ class GraphData(pl.LightningDataModule):
         classes = getattr(dataset, "classes", None)
         outputs, shares = y.size(1), None
         if self.task == "multiclass":
+            if y.isnan().any():
+                raise InputError(f"expected a class for each {self.level} (got NaN); see `task`")
             outputs = len(classes) if classes else self._num_classes(sample)
             if y.size(1) != 1 or (y != y.round()).any() or not 0 <= y.min() <= y.max() < outputs:
                 raise InputError(

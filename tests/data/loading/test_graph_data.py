@@ -276,6 +276,10 @@ def test_graphs_are_augmented_in_training_alone_and_by_the_epoch():
             lambda: GraphData(Graphs(), transform=[ToInt()]),
             "floating dtype .got torch.int64.*OneHot",
         ),
+        (
+            lambda: GraphData(Graphs(label=lambda n: torch.tensor([torch.nan]))).facts,
+            "a class for each graph .got NaN",
+        ),
         (lambda: GraphData(Graphs(), transform=[Flat()]), "of shape .N, C. .got .9,."),
         (
             lambda: GraphData(
