@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import shlex
 import signal
 import sys
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import eq
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import Namespace
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from pyg_avig.arguments import arguments
 from pyg_avig.config_files import with_config_files
@@ -35,7 +33,7 @@ from pyg_avig.train.checkpoint import (
 )
 from pyg_avig.train.explore import explore_images
 from pyg_avig.train.interruption import CarryOn, LastCheckpoint, Stopped
-from pyg_avig.train.parser_errors import reason_of
+from pyg_avig.train.mendable import mendable, one_line_of_a_full_disk, refused
 from pyg_avig.train.predict import predict
 from pyg_avig.train.recipe import Recipe, check_ranges
 from pyg_avig.train.report import StartReport, end_lines, hush_lightning
@@ -162,12 +160,12 @@ class CLI(LightningCLI):
         return newest_run(folder, checkpoint)
 
     def _set_seed(self) -> None:
-        with _refused(lambda: True):
+        with refused(lambda: True):
             super()._set_seed()
 
     def instantiate_classes(self) -> None:
         """Make model, data and trainer; what they refuse is for the user to mend."""
-        with _refused(lambda: True):
+        with refused(lambda: True):
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -262,7 +260,7 @@ class CLI(LightningCLI):
         self._remove_partial(kwargs.get("ckpt_path"))
         with (
             self._nothing_empty_left(folder),
-            _one_line_of_a_full_disk(folder),
+            one_line_of_a_full_disk(folder),
             warnings.catch_warnings(),
         ):
             if self._resumed is not None:  # Its folder is not empty.
@@ -270,7 +268,7 @@ class CLI(LightningCLI):
                 if self.trainer.is_global_zero:
                     self._keep_metrics(kwargs["ckpt_path"], str(folder))
             try:
-                with _refused(lambda: not self.trainer.global_step):
+                with refused(lambda: not self.trainer.global_step):
                     self.trainer.fit(model, **kwargs)
             except Stopped as stopped:
                 if self.trainer.is_global_zero:
@@ -283,13 +281,13 @@ class CLI(LightningCLI):
 
     def validate(self, model: pl.LightningModule, **kwargs: Any) -> None:
         """Measure on the validation split."""
-        with self._nothing_empty_left(self.trainer.log_dir), _refused(lambda: True):
+        with self._nothing_empty_left(self.trainer.log_dir), refused(lambda: True):
             self.trainer.validate(model, **kwargs)
             _check_any("validation", self.trainer.num_val_batches)
 
     def test(self, model: pl.LightningModule, **kwargs: Any) -> None:
         """Measure on the test split."""
-        with self._nothing_empty_left(self.trainer.log_dir), _refused(lambda: True):
+        with self._nothing_empty_left(self.trainer.log_dir), refused(lambda: True):
             self.trainer.test(model, **kwargs)
             _check_any("test", self.trainer.num_test_batches)
 
@@ -363,40 +361,6 @@ def _remove_folder(folder: str, only_empty: bool) -> None:
         system.rm(name, recursive=True)
 
 
-@contextmanager
-def _refused(when: Callable[[], bool]) -> Iterator[None]:
-    """Make errors of whatever kind, in what was not begun yet, a matter of what was asked for."""
-    try:
-        yield
-    except Exception as error:
-        if not when() or _mendable(error) is not None or "JSONARGPARSE_DEBUG" in os.environ:
-            raise
-        raise InputError(
-            f"expected a config and data that fit each other (got {_reason(error)}); "
-            "JSONARGPARSE_DEBUG=1 shows where"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """What was raised first, and what the parser says around it."""
-    *_, first = _causes(error)
-    name, said = type(first).__name__, reason_of(str(error))
-    if not str(first) and first.__traceback__:  # As of an assertion, which has its line alone.
-        said = f"{said} {traceback.extract_tb(first.__traceback__)[-1].line}"
-    return f"{name}: {said}"
-
-
-@contextmanager
-def _one_line_of_a_full_disk(folder: str | None) -> Iterator[None]:
-    """Name the folder where an error of a full disk names nothing."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(error.errno, error.strerror, folder) from error
-        raise
-
-
 def _name_locally(config: Any) -> None:
     """Write addresses ``file://...`` as paths: Lightning would make a folder ``file:`` of some."""
     for key, value in vars(config).items() if isinstance(config, Namespace) else ():
@@ -438,7 +402,7 @@ def main(args: list[str] | None = None) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        message = _mendable(error)
+        message = mendable(error)
         if message is None:
             raise
         print(f"pyg-avig: {message}", file=sys.stderr)
@@ -459,7 +423,7 @@ def _run(args: list[str] | None) -> int:
     status = 0
     if words[:1] == ["predict"]:
         given = arguments("predict", words[1:])
-        with _refused(lambda: given["config"] is not None):
+        with refused(lambda: given["config"] is not None):
             status = predict(**given)
     elif words[:1] == ["explore"]:
         status = explore_images(**arguments("explore", words[1:]))
@@ -471,23 +435,3 @@ def _run(args: list[str] | None) -> int:
         CLI(words)
     sys.stdout.flush()  # A full disk may show only here.
     return status
-
-
-def _mendable(error: BaseException | None) -> str | None:
-    """What a user can mend, in one line; ``None`` of anything else."""
-    of_parser = next((e for e in _causes(error) if isinstance(e, ArgumentError)), None)
-    for cause in _causes(error):  # The parser wraps what a constructor raises.
-        if isinstance(cause, OSError) and cause.filename is not None:
-            return f"{cause.filename}: {cause.strerror}"
-        if isinstance(cause, OSError):
-            # One of a loader's worker process carries the worker's traceback before it.
-            return (str(cause).strip().splitlines() or [type(cause).__name__])[-1]
-        if isinstance(cause, (InputError, MisconfigurationException)):
-            return " ".join(str(cause).rsplit("InputError: ", 1)[-1].split())
-    return None if of_parser is None else reason_of(str(of_parser))
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
