@@ -16,6 +16,7 @@ from jsonargparse import auto_cli
 
 from benchmarks import accuracy as accuracy_module
 from benchmarks import attention as attention_module
+from benchmarks import degraded as degraded_module
 from benchmarks import dense as dense_module
 from benchmarks import growth as growth_module
 from benchmarks import images as images_module
@@ -225,6 +226,7 @@ def accuracy(
     metrics: list[str] | None = None,
     data: str = "{}",
     model: str = "{}",
+    on_degraded: bool = False,
     threads: int = 2,
 ) -> None:
     """Cross-attention against other aggregations, in the same model with the same budget.
@@ -233,7 +235,7 @@ def accuracy(
 
     Args:
         domain: Folder of the config under configs/, such as pbmc68k.
-        name: Name of the results; by default the domain, and the epochs if they are given.
+        name: Name of the results; by default the domain, and what is not as in its config.
         root: Folder of the data set, in place of the config's.
         number: Number of seeds; where the data are dealt into folds, of folds.
         rivals: Some of the aggregations; by default all.
@@ -241,20 +243,27 @@ def accuracy(
         metrics: Columns of the table, such as acc; by default all that the model logs.
         data: Arguments of the data in place of the config's, in YAML, such as {batch_size: 8}.
         model: The same of the model, such as {model_args: {channels: 32}}.
+        on_degraded: Replace 10, 30 and 50 per cent of the edges by random ones, too; the first of
+            the metrics is shown.
         threads: CPU threads.
     """
     _begin("cpu", threads)
     place = None if root is None else {"dataset": {"init_args": {"root": root}}}
     budget = "" if max_epochs is None else f"-{max_epochs}-epochs"
+    budget += "-degraded" * on_degraded
     rows = trainings_module.trainings(
         f"accuracy-{name or domain + budget}",
         f"configs/{domain}/vig.yaml",
         number,
-        {rival: accuracy_module.change(rival) for rival in rivals or accuracy_module.RIVALS},
+        accuracy_module.changes(rivals or accuracy_module.RIVALS, on_degraded),
         _changes(max_epochs, data, model),
         None if place is None else {"data": {"init_args": place}},
     )
-    print("\n" + "\n".join(trainings_module.report(rows, "aggregation", metrics)))
+    if on_degraded:
+        report = degraded_module.report(rows, "aggregation", (metrics or ["acc"])[0])
+    else:
+        report = trainings_module.report(rows, "aggregation", metrics)
+    print("\n" + "\n".join(report))
 
 
 def images(
@@ -289,7 +298,7 @@ def images(
             "data": {"init_args": {"limit": limit} if limit else {}},
         },
     )
-    print("\n" + "\n".join(trainings_module.report(rows, images_module.TITLES[study], ["acc"])))
+    print("\n" + "\n".join(images_module.report(rows, study)))
 
 
 def dense(

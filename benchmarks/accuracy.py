@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+from benchmarks import degraded
+from benchmarks.trainings import merged
 
 RIVALS: dict[str, dict[str, Any]] = {
     "CrossAttnConv": {"aggregation": "cross_attention"},
@@ -33,6 +37,24 @@ RIVALS: dict[str, dict[str, Any]] = {
 """Arguments of the ViG."""
 
 
-def change(rival: str) -> dict[str, Any]:
-    """What a rival changes in a config with a ViG."""
-    return {"model": {"init_args": {"model_args": RIVALS[rival]}}}
+def changes(rivals: Iterable[str], on_degraded: bool) -> dict[str, dict[str, Any]]:
+    """What rivals change in a config with a ViG, by their names.
+
+    Args:
+        rivals: Keys of :data:`RIVALS`.
+        on_degraded: Whether each runs on spoilt graphs too, by :data:`benchmarks.degraded.SHARES`.
+    """
+    own = {rival: _model(RIVALS[rival]) for rival in rivals}
+    if not on_degraded:
+        return own
+    return {
+        degraded.named(rival, share): merged(
+            change, _model({"graph": "degraded", "graph_args": degraded.graph_args(share)})
+        )
+        for share in degraded.SHARES
+        for rival, change in own.items()
+    }
+
+
+def _model(args: dict[str, Any]) -> dict[str, Any]:
+    return {"model": {"init_args": {"model_args": args}}}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import degraded, trainings
+
 CONFIGS = {
     "graphs": "configs/fashion_mnist/ablations/exponential.yaml",
     "degraded": "configs/fashion_mnist/ablations/exponential.yaml",
@@ -11,7 +13,7 @@ CONFIGS = {
 }
 """What each study trains."""
 
-TITLES = {"graphs": "graph", "degraded": "affinity, edges replaced", "attention": "attention"}
+TITLES = {"graphs": "graph", "degraded": "affinity", "attention": "attention"}
 """What its rivals are."""
 
 GRAPHS: dict[str, Any] = {
@@ -32,7 +34,6 @@ ATTENTIONS: dict[str, dict[str, Any] | None] = {
 """Arguments of ``swap_attention``."""
 
 STRIDES = (4, 2, 1, 1)  # Of attentionvig_nano.
-SHARES = (0, 10, 30, 50)
 
 
 def rivals(study: str) -> dict[str, dict[str, Any]]:
@@ -42,16 +43,23 @@ def rivals(study: str) -> dict[str, dict[str, Any]]:
     if study == "attention":
         return {name: _model(swap_attention=args) for name, args in ATTENTIONS.items()}
     return {
-        f"{affinity}, {share} %": _model(
+        degraded.named(affinity, share): _model(
             model_args={
                 "affinity": affinity,
                 "graph": "degraded",
-                "graph_args": [_spoilt(stride, share / 100) for stride in STRIDES],
+                "graph_args": [_spoilt(stride, share) for stride in STRIDES],
             }
         )
-        for share in SHARES
+        for share in degraded.SHARES
         for affinity in ("exponential", "softmax")
     }
+
+
+def report(rows: list[dict[str, Any]], study: str) -> list[str]:
+    """The rows of a study as a Markdown table."""
+    if study == "degraded":
+        return degraded.report(rows, TITLES[study], "acc")
+    return trainings.report(rows, TITLES[study], ["acc"])
 
 
 def _model(**args: Any) -> dict[str, Any]:
@@ -59,5 +67,4 @@ def _model(**args: Any) -> dict[str, Any]:
 
 
 def _spoilt(stride: int, share: float) -> dict[str, Any]:
-    axial = {"graph": "axial", "graph_args": {"stride": stride}}
-    return {**axial, "remove": share, "add": share}
+    return degraded.graph_args(share, graph="axial", graph_args={"stride": stride})

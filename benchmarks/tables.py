@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks import (
     attention,
+    degraded,
     growth,
     images,
     large_graphs,
@@ -44,14 +45,12 @@ BLOCK = re.compile(
 
 REPORTS: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "*-fashion-mnist": seeds.report,
+    "accuracy-*-degraded": partial(degraded.report, title="aggregation", metric="auroc"),
     "accuracy-*": partial(trainings.report, title="aggregation"),
     "attention-*": attention.report,
     "dense-*": partial(trainings.report, title="backbone"),
     "growth-*": growth.report,
-    **{
-        f"image-{study}": partial(trainings.report, title=title)
-        for study, title in images.TITLES.items()
-    },
+    **{f"image-{study}": partial(images.report, study=study) for study in images.TITLES},
     "large-graphs-*": large_graphs.report,
     "layer-*": ops.report,
     "loader": loader.report,

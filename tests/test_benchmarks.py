@@ -14,6 +14,7 @@ from train.runs import options
 from benchmarks import (
     accuracy,
     attention,
+    degraded,
     dense,
     growth,
     images,
@@ -401,12 +402,32 @@ def test_aggregations_are_trained_on_the_fold_of_their_number():
     }
     model = {"init_args": {"model_args": {"channels": 8, "num_blocks": 1}}}
     config = trainings.merged(
-        trainings.merged(config, {"model": model}), accuracy.change("GATConv")
+        trainings.merged(config, {"model": model}),
+        accuracy.changes(["GATConv"], on_degraded=True)["GATConv, 30 %"],
     )
+    assert config["model"]["init_args"]["model_args"]["graph_args"] == {"remove": 0.3, "add": 0.3}
     cli = trainings.made(config, 3)
     assert cli.config["data"]["init_args"]["split"] == {"fold": 3}
     assert config["data"]["init_args"]["split"] == {"fold": 0}
     assert set(trainings._run(config, 3)["metrics"]) >= {"test_loss", "test_acc"}
+
+
+def test_degraded_report():
+    rows = [
+        {"rival": degraded.named(rival, share), "metrics": {"test_acc": accuracy}}
+        for rival, share, accuracy in (
+            ("a, b", 0, 0.9),
+            ("a, b", 10, 0.5),
+            ("a, b", 10, 0.7),
+            ("c", 50, 0.25),
+        )
+    ]
+    assert degraded.report(rows, "what", "acc") == [
+        "| what | 0 % | 10 % | 50 % | runs |",
+        "|---|---|---|---|---|",
+        "| a, b | 0.900 ± 0.000 | 0.600 ± 0.141 | - | 1 |",
+        "| c | - | - | 0.250 ± 0.000 | 1 |",
+    ]
 
 
 def test_trainings_report():
