@@ -50,7 +50,7 @@ def in_sequence(layers: nn.Module, x: Tensor) -> Tensor:
         return layers(x)
     modules = list(layers.children())
     while modules:
-        layer, *modules = modules
+        layer = modules.pop(0)  # By a starred target it would be a tuple in compiled code.
         if modules and is_plain(layer, *_NORMS):
             x = norm_act(layer, modules.pop(0), x)
         elif modules and hasattr(layer, "activated"):
