@@ -102,10 +102,12 @@ INLINE void sum_head(Edges edges, const int64_t* order, const T* x, const Sum<T>
   if (c == shape.channels) return;
   if constexpr (vectors > 1)
     sum_head<bytes, vectors / 2>(edges, order, x, w, out, shape, c);
-  else if (shape.channels >= size)
-    sum_in_row<bytes, 1, 1>(edges, order, x, w, out, shape, shape.channels - size);
-  else
-    sum_head<sizeof(Sum<T>), 1>(edges, order, x, w, out, shape, c);
+  else if constexpr (size > 1) {
+    if (shape.channels >= size)
+      sum_in_row<bytes, 1, 1>(edges, order, x, w, out, shape, shape.channels - size);
+    else
+      sum_head<sizeof(Sum<T>), 1>(edges, order, x, w, out, shape, c);
+  }
 }
 
 // out = sum over the edges of one row of w[e] * x[column of e].
