@@ -8,7 +8,7 @@ into the pages.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -267,7 +267,7 @@ def accuracy(
 
 
 def images(
-    study: str,
+    study: Literal["graphs", "degraded", "attention"],
     number: int = 3,
     max_epochs: int | None = None,
     limit: int | None = None,
@@ -285,8 +285,6 @@ def images(
         limit: Images to train on, in place of the config's.
         threads: CPU threads.
     """
-    if study not in images_module.CONFIGS:
-        raise SystemExit(f"study must be one of {', '.join(images_module.CONFIGS)} (got {study!r})")
     _begin("cpu", threads)
     rows = trainings_module.trainings(
         f"image-{study}",
